@@ -1,0 +1,161 @@
+//! The calling side's slots: which are free, and the ids that are never reused.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::CallId;
+use crate::sys::futex::{self, WaitOn};
+
+/// The slot that only the dispatching thread calls through. It never waits for a slot, so it cannot wait for calls
+/// of other threads that themselves wait for a peer which waits for it.
+const DISPATCHER_SLOT: u32 = 0;
+
+/// Hands out the peer's reply slots to the threads of this process.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    free: AtomicU64,
+    waiting: AtomicU32,
+    freed: AtomicU32,
+    counter: AtomicU64,
+}
+
+/// A slot while one call uses it.
+#[derive(Debug)]
+pub(crate) struct Slot<'a> {
+    caller: &'a Caller,
+    index: u32,
+}
+
+impl Caller {
+    /// `slots` is 2..=64.
+    pub(crate) fn new(slots: u32) -> Self {
+        let all = u64::MAX >> (u64::BITS - slots);
+        Self {
+            free: AtomicU64::new(all & !(1 << DISPATCHER_SLOT)),
+            waiting: AtomicU32::new(0),
+            freed: AtomicU32::new(0),
+            counter: AtomicU64::new(1),
+        }
+    }
+
+    /// The slot of the thread that dispatches.
+    pub(crate) fn dispatcher(&self) -> Slot<'_> {
+        Slot { caller: self, index: DISPATCHER_SLOT }
+    }
+
+    fn try_acquire(&self) -> Option<Slot<'_>> {
+        let mut free = self.free.load(Ordering::SeqCst);
+        while free != 0 {
+            let index = free.trailing_zeros();
+            let rest = free & !(1 << index);
+            // SYNC slot-free: SeqCst with `Slot::drop` and `acquire`: of a thread that frees a slot and one that is
+            // about to sleep, at least one sees the other.
+            match self.free.compare_exchange_weak(free, rest, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Some(Slot { caller: self, index }),
+                Err(now) => free = now,
+            }
+        }
+        None
+    }
+
+    /// Waits for a free slot until `deadline`, or until `over` says that the connection has ended; `control` is
+    /// bumped when it does. `None` in both cases.
+    pub(crate) fn acquire(
+        &self,
+        deadline: Option<Instant>,
+        control: &AtomicU32,
+        over: impl Fn() -> bool,
+    ) -> Option<Slot<'_>> {
+        if let Some(slot) = self.try_acquire() {
+            return Some(slot);
+        }
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let slot = loop {
+            let (freed, controlled) = (self.freed.load(Ordering::SeqCst), control.load(Ordering::Acquire));
+            if let Some(slot) = self.try_acquire() {
+                break Some(slot);
+            }
+            if over() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                break None;
+            }
+            futex::wait_any(
+                &[
+                    WaitOn { word: &self.freed, expected: freed, shared: false },
+                    WaitOn { word: control, expected: controlled, shared: false },
+                ],
+                deadline,
+            );
+        };
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        slot
+    }
+}
+
+impl Slot<'_> {
+    /// A fresh id for a call through this slot.
+    pub(crate) fn next_id(&self) -> CallId {
+        CallId::new(self.caller.counter.fetch_add(1, Ordering::Relaxed), self.index)
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        if self.index == DISPATCHER_SLOT {
+            return;
+        }
+        self.caller.free.fetch_or(1 << self.index, Ordering::SeqCst);
+        if self.caller.waiting.load(Ordering::SeqCst) != 0 {
+            self.caller.freed.fetch_add(1, Ordering::SeqCst);
+            futex::wake_all_private(&self.caller.freed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn slots_run_out_and_a_freed_one_wakes_a_waiter() {
+        let caller = Caller::new(3);
+        let control = AtomicU32::new(0);
+        let (a, _b) = (caller.try_acquire().unwrap(), caller.try_acquire().unwrap());
+        assert!(caller.try_acquire().is_none());
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| caller.acquire(None, &control, || false).map(|slot| slot.index));
+            let freed = a.index;
+            drop(a);
+            assert_eq!(waiter.join().unwrap(), Some(freed));
+        });
+    }
+
+    #[test]
+    fn waiting_for_a_slot_ends_at_the_deadline_and_when_the_connection_ends() {
+        let caller = Caller::new(2);
+        let control = AtomicU32::new(0);
+        let _all = caller.try_acquire().unwrap();
+        assert!(caller.acquire(Some(Instant::now()), &control, || false).is_none());
+        assert!(caller.acquire(None, &control, || true).is_none());
+    }
+
+    #[test]
+    fn the_dispatching_thread_never_waits_for_a_slot() {
+        let caller = Caller::new(2);
+        let _all = caller.try_acquire().unwrap();
+        let slot = caller.dispatcher();
+        assert_eq!(slot.next_id().slot(), DISPATCHER_SLOT);
+        drop(slot);
+        assert!(caller.try_acquire().is_none(), "the dispatcher's slot is not for others");
+    }
+
+    #[test]
+    fn ids_are_never_reused() {
+        let caller = Caller::new(2);
+        let first = caller.try_acquire().unwrap().next_id();
+        let second = caller.try_acquire().unwrap().next_id();
+        assert_eq!(first.slot(), second.slot());
+        assert_ne!(first, second);
+    }
+}

@@ -1,0 +1,137 @@
+//! What can go wrong on a connection, one enum per operation.
+
+use std::sync::Arc;
+
+/// Why a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Disconnect {
+    /// The peer shut its endpoint down.
+    #[error("the peer closed its end of the connection")]
+    Left,
+    /// The peer's process ended, or its socket did, without a farewell.
+    #[error("the peer's process or its socket is gone")]
+    Died,
+    /// The peer wrote something that the protocol does not allow.
+    #[error("the peer broke the protocol and was disconnected: {0}")]
+    Violation(Arc<str>),
+    /// This side's own endpoint was shut down.
+    #[error("this endpoint was shut down")]
+    ShutDown,
+}
+
+impl Disconnect {
+    /// A violation, in words.
+    pub fn violation(text: impl std::fmt::Display) -> Self {
+        Self::Violation(text.to_string().into())
+    }
+}
+
+/// A message or a handler's refusal of it: the peer is disconnected with this text as the reason.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Violation(pub String);
+
+/// Why a frame was not sent. Nothing of it was, and nothing else was lost.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// No space now: in the ring for those who do not wait, in the backlog for the dispatching thread.
+    #[error("the peer has not made space for {len} more bytes; send again later, or send less")]
+    Full {
+        /// The message's length in bytes.
+        len: usize,
+    },
+    /// No space until the deadline.
+    #[error("the peer made no space for {len} bytes in time; it may be slow or stopped")]
+    Timeout {
+        /// The message's length in bytes.
+        len: usize,
+    },
+    /// No ring of this connection can ever hold the message.
+    #[error("a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces")]
+    TooLarge {
+        /// The message's length in bytes.
+        len: usize,
+        /// The most that one frame of this connection holds, in bytes.
+        max: usize,
+    },
+    /// The sending thread is the one that would have to make space.
+    #[error("the ring to the peer is full, and this very thread dispatches the peer; use try_send or another thread")]
+    WouldDeadlock,
+    /// The connection has ended.
+    #[error("not sent: {0}")]
+    Disconnected(#[source] Disconnect),
+    /// The handle came through a fork, and the connection belongs to the parent.
+    #[error("this process is a fork of the one that owns the connection; connect again in the child")]
+    Forked,
+}
+
+/// Why a call brought no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// Nobody listens on the channel at the other side.
+    #[error("nobody listens on this channel at the other side; register a listener there, or check the channel's name")]
+    NoListener,
+    /// The listeners ran and none set a return value.
+    #[error("the listeners ran and none set a return value; call event.set_return_value in one of them")]
+    NoReply,
+    /// A listener panicked.
+    #[error("the listener panicked: {0}")]
+    ListenerPanicked(String),
+    /// The channel is listened to with other types.
+    #[error("the channel's types differ between the two sides: {0}")]
+    SchemaMismatch(String),
+    /// The listener failed, or its value could not be sent.
+    #[error("the listener could not answer: {0}")]
+    ReplyFailed(String),
+    /// No answer until the deadline. A late one is dropped.
+    #[error("no answer arrived in time; the peer may be slow, stopped, or not dispatching")]
+    Timeout,
+    /// The caller waits for the callee, which waits for the caller.
+    #[error("the other side's dispatching thread waits for this one; call from another thread, or send a message instead")]
+    WouldDeadlock,
+    /// No ring of this connection can ever hold the message.
+    #[error("a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces")]
+    TooLarge {
+        /// The message's length in bytes.
+        len: usize,
+        /// The most that one call of this connection holds, in bytes.
+        max: usize,
+    },
+    /// The connection ended before the answer came.
+    #[error("no answer: {0}")]
+    Disconnected(#[source] Disconnect),
+    /// The handle came through a fork, and the connection belongs to the parent.
+    #[error("this process is a fork of the one that owns the connection; connect again in the child")]
+    Forked,
+}
+
+/// Why a reply was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// The call was answered before, or its caller gave up.
+    #[error("the call was answered already, or its caller no longer waits")]
+    Late,
+    /// The value does not fit; the caller was told `ReplyFailed`.
+    #[error("a value of {len} bytes was to be returned and at most {max} fit; raise the ring capacity or send it in pieces")]
+    TooLarge {
+        /// The value's length in bytes.
+        len: usize,
+        /// The most that a reply slot of this connection holds, in bytes.
+        max: usize,
+    },
+    /// The connection has ended.
+    #[error("not returned: {0}")]
+    Disconnected(#[source] Disconnect),
+    /// The handle came through a fork, and the connection belongs to the parent.
+    #[error("this process is a fork of the one that owns the connection; connect again in the child")]
+    Forked,
+}
+
+/// Somebody dispatches already: another thread, or this one further up its stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this endpoint is being dispatched already, by another thread or by the listener that asks; one thread dispatches at a time")]
+pub struct Busy;

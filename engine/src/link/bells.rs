@@ -1,0 +1,159 @@
+//! Ringing the peer's bells, and sleeping until it rings ours.
+
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::time::{Duration, Instant};
+
+use super::Link;
+use crate::doorbell::protocol::{Kinds, Waker, arm_shared};
+use crate::doorbell::strategy::{CLOCK_STRIDE, Spin};
+use crate::sys::barrier::{self, Barrier, Heavy};
+use crate::sys::futex::{self, WaitOn};
+
+/// How long a side sleeps at most once its heavy barrier was refused: a wake-up may be missed, then.
+pub(crate) const SLICE: Duration = Duration::from_millis(1);
+
+impl Link {
+    /// Tells the peer's dispatcher that a frame was published, if it sleeps.
+    #[inline(always)]
+    pub(super) fn ring_data(&self) {
+        barrier::light(self.outgoing);
+        let armed = self.peer.load_data_armed();
+        if self.data_waker.due(armed) {
+            self.ring(&self.data_waker, armed, self.own.data_bell());
+        }
+    }
+
+    /// Tells the peer's producers that `head` has moved, if any of them sleeps and it is far enough for them or, when
+    /// `idle`, in any case: there is nothing left that would move it further.
+    #[inline(always)]
+    pub(crate) fn ring_space(&self, head: u64, idle: bool) {
+        let armed = self.peer.load_space_armed();
+        if self.space_waker.due(armed) {
+            self.ring_space_if_wanted(armed, head, idle);
+        }
+    }
+
+    #[cold]
+    fn ring_space_if_wanted(&self, armed: u64, head: u64, idle: bool) {
+        // SYNC space-wanted: pairs with `arm_shared`, behind which the wanted position was stored.
+        fence(Ordering::Acquire);
+        let wanted = self.peer.load_space_wanted();
+        if idle || reached(head, wanted) {
+            self.own.head().store(head, Ordering::Release);
+            self.ring(&self.space_waker, armed, self.own.space_bell());
+        }
+    }
+
+    /// Tells a thread of the peer that the reply in `slot` is there, if it sleeps.
+    #[inline(always)]
+    pub(super) fn ring_reply(&self, slot: u32) {
+        barrier::light(self.outgoing);
+        let armed = self.peer.load_reply_armed(slot);
+        if let Some(waker) = self.reply_wakers.get(slot as usize)
+            && waker.due(armed)
+        {
+            self.ring(waker, armed, self.own.reply_bell(slot));
+        }
+    }
+
+    #[cold]
+    fn ring(&self, waker: &Waker, armed: u64, bell: &AtomicU32) {
+        bump(bell);
+        if Kinds::of(armed).contains(Kinds::DESCRIPTOR) {
+            self.sockets.ring();
+        }
+        waker.rang(armed);
+    }
+
+    /// Wakes the peer's threads that wait for space and for the reply in `slot`, whether or not they are armed:
+    /// something else than what they wait for is to be looked at.
+    pub(super) fn ring_crossing(&self, slot: u32) {
+        bump(self.own.space_bell());
+        if slot < self.own.geometry().slot_count() {
+            bump(self.own.reply_bell(slot));
+        }
+    }
+
+    /// How far the peer has consumed our ring reaches `wanted`, as far as it has told.
+    #[inline]
+    pub(super) fn has_space_at(&self, wanted: u64) -> bool {
+        reached(self.peer.load_head(), wanted)
+    }
+
+    /// Says in our outbox that somebody sleeps until the peer has consumed up to `wanted`.
+    ///
+    /// Several threads may; the last one's position stands. The others are woken at the latest when the peer has
+    /// consumed everything, which satisfies every position.
+    pub(crate) fn arm_space(&self, wanted: u64, kinds: Kinds) {
+        self.own.space_wanted().store(wanted, Ordering::Relaxed);
+        arm_shared(self.own.space_armed(), kinds);
+    }
+
+    /// The barrier that the sleeper on this link passes between arming and its last look.
+    pub(crate) fn sleeping_barrier(&self) -> Barrier {
+        self.incoming
+    }
+
+    /// Waits until `ready`, the end of the connection, or the deadline; may return sooner. Spins first, by `spin`.
+    /// `arm` says in our outbox that somebody sleeps, `bell` is the peer's word that it will ring.
+    pub(super) fn wait(
+        &self,
+        spin: &Spin,
+        bell: &AtomicU32,
+        deadline: Option<Instant>,
+        arm: impl FnOnce(),
+        ready: impl Fn() -> bool,
+    ) {
+        let passed = |iteration: u32| {
+            iteration.is_multiple_of(CLOCK_STRIDE) && deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        };
+        if spin.until(|iteration| (ready() || !self.is_connected() || passed(iteration)).then_some(())).is_some() {
+            return;
+        }
+        let began = Instant::now();
+        self.park(bell, deadline, arm, ready);
+        spin.slept(began.elapsed());
+    }
+
+    /// Sleeps once: until `bell` rings, the connection ends, or the deadline; not at all if `ready`.
+    fn park(&self, bell: &AtomicU32, deadline: Option<Instant>, arm: impl FnOnce(), ready: impl Fn() -> bool) {
+        let rung = bell.load(Ordering::Relaxed);
+        // SYNC link-control: acquire pairs with `end`. Read before the state is looked at, so that an end after the
+        // look changes it.
+        let control = self.control.load(Ordering::Acquire);
+        // What was published before the bell was rung is seen by the look below.
+        fence(Ordering::Acquire);
+        arm();
+        let heavy = barrier::heavy(self.incoming);
+        if ready() || !self.is_connected() {
+            return;
+        }
+        let deadline = match heavy {
+            Heavy::Done => deadline,
+            Heavy::Failed => Some(sooner(deadline, Instant::now() + SLICE)),
+        };
+        futex::wait_any(
+            &[
+                WaitOn { word: bell, expected: rung, shared: true },
+                WaitOn { word: &self.control, expected: control, shared: false },
+            ],
+            deadline,
+        );
+    }
+}
+
+/// Changes a bell's word and wakes all who wait on it.
+fn bump(bell: &AtomicU32) {
+    // SYNC doorbell-bell: release pairs with the acquire fence in `park`.
+    bell.fetch_add(1, Ordering::Release);
+    futex::wake_all_shared(bell);
+}
+
+/// Whether `head` is at or past `wanted`; positions may wrap.
+fn reached(head: u64, wanted: u64) -> bool {
+    head.wrapping_sub(wanted) <= u64::MAX / 2
+}
+
+pub(crate) fn sooner(deadline: Option<Instant>, other: Instant) -> Instant {
+    deadline.map_or(other, |deadline| deadline.min(other))
+}

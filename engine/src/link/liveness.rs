@@ -1,0 +1,168 @@
+//! The peer's end, and ours.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use super::Link;
+use crate::error::Disconnect;
+use crate::rendezvous::Admitted;
+use crate::sys::epoll::Epoll;
+use crate::sys::futex;
+use crate::sys::socket::{self, Farewell};
+use crate::watcher::{self, Readiness, WatchId, Watched};
+
+/// The descriptors of a connection. They are closed when it has ended, while the memory stays for those who hold the
+/// link.
+pub(super) struct Sockets {
+    open: RwLock<Option<Admitted>>,
+    watches: Mutex<Option<Watches>>,
+}
+
+struct Watches {
+    ids: Vec<WatchId>,
+    _process: Arc<ProcessWatch>,
+}
+
+/// Tells the end of the peer's process: its socket may be kept open by a child that it forked.
+struct ProcessWatch(Weak<Link>);
+
+impl Watched for ProcessWatch {
+    fn ready(&self, _: Readiness) {
+        if let Some(link) = self.0.upgrade() {
+            // A farewell that was sent before the process ended counts.
+            link.hear_farewell();
+            link.disconnect(Disconnect::Died);
+        }
+    }
+}
+
+impl Watched for Link {
+    fn ready(&self, _: Readiness) {
+        self.hear_farewell();
+    }
+}
+
+impl Sockets {
+    pub(super) fn new(admitted: Admitted) -> Self {
+        Self { open: RwLock::new(Some(admitted)), watches: Mutex::new(None) }
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&Admitted) -> T) -> Option<T> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(f)
+    }
+
+    pub(super) fn watch(link: &Arc<Link>) {
+        let process = Arc::new(ProcessWatch(Arc::downgrade(link)));
+        let (on_socket, on_process) = (Arc::downgrade(link), Arc::downgrade(&process));
+        let ids = link.sockets.with(|open| {
+            [watcher::watch(open.socket.as_fd(), on_socket), watcher::watch(open.pidfd.as_fd(), on_process)]
+        });
+        let mut watching = Vec::new();
+        let mut failed = None;
+        for id in ids.into_iter().flatten() {
+            match id {
+                Ok(id) => watching.push(id),
+                Err(error) => failed = Some(error),
+            }
+        }
+        *link.sockets.watches.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Watches { ids: watching, _process: process });
+        if let Some(error) = failed {
+            tracing::error!(link = link.id, %error, "cannot watch a peer, so its end would go unseen; disconnecting it");
+            link.disconnect(Disconnect::Died);
+        }
+    }
+
+    /// Rings the bell's socket.
+    pub(super) fn ring(&self) {
+        // A full queue holds a ring already, and of a peer that is gone the watcher tells.
+        let _ = self.with(|open| socket::ring_bell(open.bell.as_fd()));
+    }
+}
+
+impl Link {
+    fn hear_farewell(&self) {
+        let heard = self.sockets.with(|open| socket::read_farewell(open.socket.as_fd()));
+        match heard {
+            None | Some(Farewell::Nothing) => {}
+            Some(Farewell::Goodbye) => self.disconnect(Disconnect::Left),
+            Some(Farewell::HangUp) => self.disconnect(Disconnect::Died),
+            Some(Farewell::Garbage) => {
+                self.disconnect(Disconnect::violation("it sent an unknown packet on the connection's socket"));
+            }
+        }
+    }
+
+    /// Ends the connection. The first reason stands; every wait on this link ends.
+    pub fn disconnect(&self, reason: Disconnect) {
+        if !self.epoch.is_current() {
+            return;
+        }
+        let farewell = reason == Disconnect::ShutDown;
+        if self.reason.set(reason).is_err() {
+            return;
+        }
+        // SYNC link-ended: release pairs with `ended`.
+        self.open.store(false, Ordering::Release);
+        // SYNC link-control: release pairs with `park`.
+        self.control.fetch_add(1, Ordering::Release);
+        futex::wake_all_private(&self.control);
+        self.sockets.with(|open| {
+            if farewell {
+                socket::send_goodbye(open.socket.as_fd());
+            }
+            socket::hang_up(open.socket.as_fd());
+        });
+        if let Some(port) = self.port.upgrade() {
+            port.news();
+        }
+    }
+
+    /// Closes the connection's descriptors. Called once it has ended and nothing of it is to be dispatched any more.
+    pub(crate) fn close_sockets(&self) {
+        let watches = self.sockets.watches.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for id in watches.into_iter().flat_map(|watches| watches.ids) {
+            watcher::unwatch(id);
+        }
+        let open = self.sockets.open.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(open);
+        self.backlog.lock().clear();
+    }
+
+    /// Has the bell's socket wake `epoll`, under `token`.
+    pub(crate) fn add_bell_to(&self, epoll: &Epoll, token: u64) -> std::io::Result<()> {
+        self.sockets.with(|open| epoll.add(open.bell.as_fd(), token)).unwrap_or(Ok(()))
+    }
+
+    /// Takes the bell's socket out of `epoll`.
+    pub(crate) fn remove_bell_from(&self, epoll: &Epoll) {
+        let _ = self.sockets.with(|open| epoll.remove(open.bell.as_fd()));
+    }
+
+    /// Empties the bell's socket, so that the next ring is seen. Whether the peer's end of it is gone.
+    pub(crate) fn drain_bell(&self) -> bool {
+        self.sockets.with(|open| socket::drain_bell(open.bell.as_fd())).unwrap_or(true)
+    }
+
+    /// The peer closed its end of the bell: it left, or died, or broke the protocol, which makes no difference.
+    pub(crate) fn bell_hung_up(&self) {
+        self.hear_farewell();
+        self.disconnect(Disconnect::Died);
+    }
+
+    /// Whether any sending waits in the backlog.
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // In a forked child the connection is the parent's, and a lock may have been taken by a thread that is not
+        // there any more. The descriptors were closed when it was forked.
+        if self.epoch.is_current() {
+            self.close_sockets();
+        }
+    }
+}

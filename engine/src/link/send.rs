@@ -1,0 +1,211 @@
+//! A frame onto the ring.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use memit_ringbuf::{ClaimError, Header};
+
+use super::Link;
+use crate::channels::{Announced, UnderWay};
+use crate::doorbell::protocol::Kinds;
+use crate::error::{Disconnect, SendError};
+use crate::frame::{ANNOUNCE, MORE, Outgoing};
+use crate::sys::barrier;
+use crate::thread;
+
+/// How long a sender waits for space. The dispatching thread never does, whatever it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Not at all.
+    Now,
+    /// Until an instant.
+    Until(Instant),
+    /// For as long as the connection lasts.
+    ByPolicy,
+}
+
+impl Patience {
+    pub(super) fn deadline(self) -> Option<Instant> {
+        if let Self::Until(deadline) = self { Some(deadline) } else { None }
+    }
+}
+
+/// What came of offering a frame to the ring.
+pub(super) enum Offer {
+    Sent,
+    /// No space: not before the peer has consumed up to this position.
+    Full { wanted: u64 },
+    TooLarge { max: usize },
+    Ended(Disconnect),
+}
+
+impl Link {
+    /// Sends a message on an announced channel.
+    ///
+    /// # Errors
+    /// Says why the message was not sent; nothing of it was, then.
+    #[inline]
+    pub fn send(&self, channel: u16, payload: &[u8], patience: Patience) -> Result<(), SendError> {
+        let frame = Outgoing::message(channel, payload);
+        if self.is_usable() && self.backlog.is_empty() && self.publish(&frame).is_ok() {
+            return Ok(());
+        }
+        self.transmit(&frame, patience)
+    }
+
+    /// Announces a channel to the peer, which has to come before the channel's first message. Does nothing for one
+    /// that was announced.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send). After `Full` or `Timeout` a part may have been sent; the next call goes on there.
+    pub fn announce(&self, announced: &Announced<'_>, patience: Patience) -> Result<(), SendError> {
+        let most = self.max_payload();
+        let mut under_way = self.channels.lock();
+        while !self.channels.contains(announced.channel) {
+            let current = match &mut *under_way {
+                Some(current) => current,
+                None => under_way.insert(UnderWay::begin(announced).ok_or(SendError::TooLarge {
+                    len: announced.name.len(),
+                    max: crate::channels::MAX_CHANNEL_NAME,
+                })?),
+            };
+            while let Some((piece, more)) = current.piece(most) {
+                let flags = if more { MORE } else { 0 };
+                let header = Header { channel: current.channel, kind: ANNOUNCE, flags };
+                let len = piece.len();
+                self.transmit(&Outgoing { header, prefix: &[], payload: piece }, patience)?;
+                current.advance(len);
+            }
+            self.channels.insert(current.channel);
+            *under_way = None;
+        }
+        Ok(())
+    }
+
+    /// Neither ended nor inherited through a fork.
+    #[inline(always)]
+    fn is_usable(&self) -> bool {
+        self.is_connected() && self.epoch.is_current()
+    }
+
+    /// Claims, writes, publishes, rings.
+    #[inline(always)]
+    fn publish(&self, frame: &Outgoing<'_>) -> Result<(), ClaimError> {
+        let mut claim = self.producer.try_claim(frame.len())?;
+        if !frame.prefix.is_empty() {
+            claim.write(0, frame.prefix);
+        }
+        claim.write(frame.prefix.len(), frame.payload);
+        claim.commit(frame.header);
+        self.ring_data();
+        Ok(())
+    }
+
+    /// Sends a frame behind what waits in the backlog, by `patience`.
+    #[cold]
+    fn transmit(&self, frame: &Outgoing<'_>, patience: Patience) -> Result<(), SendError> {
+        let len = frame.len();
+        loop {
+            if let Some(refusal) = self.refusal() {
+                return Err(refusal.into());
+            }
+            let wanted = match self.offer(frame) {
+                Offer::Sent => return Ok(()),
+                Offer::Full { wanted } => wanted,
+                Offer::TooLarge { max } => return Err(SendError::TooLarge { len, max }),
+                Offer::Ended(reason) => return Err(SendError::Disconnected(reason)),
+            };
+            if thread::dispatches(self.port_token) {
+                let queued = self.backlog.lock().push(frame.header, frame.prefix, frame.payload);
+                return if queued { Ok(()) } else { Err(SendError::Full { len }) };
+            }
+            match patience {
+                Patience::Now => return Err(SendError::Full { len }),
+                Patience::Until(deadline) if Instant::now() >= deadline => return Err(SendError::Timeout { len }),
+                _ => {}
+            }
+            if thread::dispatches(self.peer_token) {
+                return Err(SendError::WouldDeadlock);
+            }
+            self.wait_for_space(wanted, patience.deadline(), || false);
+        }
+    }
+
+    /// Offers a frame to the ring behind the backlog, without waiting.
+    pub(super) fn offer(&self, frame: &Outgoing<'_>) -> Offer {
+        // The backlog's frames were checked when they came; a frame that never fits must not wait behind them.
+        let max = self.max_payload();
+        if frame.len() > max {
+            return Offer::TooLarge { max: max - frame.prefix.len() };
+        }
+        if let Err(wanted) = self.flush_backlog() {
+            return Offer::Full { wanted };
+        }
+        match self.publish(frame) {
+            Ok(()) => Offer::Sent,
+            Err(ClaimError::Full { wanted }) => Offer::Full { wanted },
+            Err(ClaimError::TooLarge { max, .. }) => Offer::TooLarge { max },
+            Err(ClaimError::Held) => Offer::Full { wanted: self.peer.load_head() },
+            Err(ClaimError::Corrupt(found)) => Offer::Ended(self.corrupt(&found)),
+        }
+    }
+
+    /// Sends what waits in the backlog; the position that would make space for its front, if any of it has to wait on.
+    pub(crate) fn flush_backlog(&self) -> Result<(), u64> {
+        if self.backlog.is_empty() {
+            return Ok(());
+        }
+        let mut queue = self.backlog.lock();
+        while let Some(front) = queue.front() {
+            let frame = Outgoing { header: front.header, prefix: &[], payload: &front.bytes };
+            match self.publish(&frame) {
+                Ok(()) => queue.pop(),
+                Err(ClaimError::Full { wanted }) => return Err(wanted),
+                Err(ClaimError::Held) => return Err(self.peer.load_head()),
+                Err(ClaimError::TooLarge { .. }) => queue.pop(),
+                Err(ClaimError::Corrupt(found)) => {
+                    self.corrupt(&found);
+                    queue.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn corrupt(&self, found: &impl std::fmt::Display) -> Disconnect {
+        self.disconnect(Disconnect::violation(found));
+        self.ended().unwrap_or(Disconnect::Died)
+    }
+
+    /// Waits until the peer has consumed up to `wanted`, or `crossing`, or the connection's end, or the deadline.
+    pub(super) fn wait_for_space(&self, wanted: u64, deadline: Option<Instant>, crossing: impl Fn() -> bool) {
+        self.wait(
+            &self.space_spin,
+            self.peer.space_bell(),
+            deadline,
+            || self.arm_space(wanted, Kinds::FUTEX),
+            || self.has_space_at(wanted) || crossing(),
+        );
+    }
+
+    /// Remembers how far the dispatching thread has consumed.
+    #[inline(always)]
+    pub(crate) fn note_consumed(&self, head: u64) {
+        self.consumed.store(head, Ordering::Relaxed);
+    }
+
+    /// Tells the peer how far its ring has been consumed, before the dispatching thread waits for something else.
+    pub(super) fn publish_consumed(&self) {
+        let head = self.consumed.load(Ordering::Relaxed);
+        // SYNC ring-head: release pairs with the producer's fence behind its load of `head`.
+        self.own.head().store(head, Ordering::Release);
+        barrier::light(self.outgoing);
+        self.ring_space(head, true);
+    }
+
+    /// The barrier between a published `head` and the look at who waits for space.
+    #[inline(always)]
+    pub(crate) fn light_barrier(&self) {
+        barrier::light(self.outgoing);
+    }
+}

@@ -1,0 +1,258 @@
+//! The thread that dispatches: turns over the peers that have something to say.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+use std::time::Instant;
+
+use super::inbox::Inbox;
+use super::sleep::LOOK_AFTER;
+use super::{PortCore, lock};
+use crate::aligned::AlignedBytes;
+use crate::call::CallToken;
+use crate::channels::Announced;
+use crate::error::{Disconnect, Violation};
+use crate::link::Link;
+use crate::rendezvous::Role;
+use crate::sys::epoll::Event;
+use crate::thread::Dispatching;
+
+/// Frames of one peer per turn, so that none holds up the others.
+const TURN: usize = 64;
+/// A busy thread looks at the bells of the peers that it does not poll after this many messages.
+const LOOK_EVERY: usize = 1024;
+
+/// What a message is to its handler.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    /// Whom it came from.
+    pub link: &'a Arc<Link>,
+    /// The number that the peer announced for the channel.
+    pub channel: u16,
+    /// For a synchronous call, what [`Link::reply`] takes to answer it.
+    pub call: Option<CallToken>,
+    /// The payload, aligned to 16 bytes.
+    pub bytes: &'a [u8],
+}
+
+/// Who is told what arrives. Panics pass through to whoever polls; the port stays sound.
+pub trait Handler {
+    /// A peer has connected.
+    fn connected(&mut self, link: &Arc<Link>);
+    /// A peer has announced a channel.
+    ///
+    /// # Errors
+    /// A [`Violation`] disconnects the peer.
+    fn announced(&mut self, link: &Arc<Link>, channel: Announced<'_>) -> Result<(), Violation>;
+    /// A peer has sent a message or a call, on a channel that it announced. A call is to be answered.
+    fn message(&mut self, message: Incoming<'_>);
+    /// A connection has ended, and everything that the peer had published was handled.
+    fn disconnected(&mut self, link: &Arc<Link>, reason: &Disconnect);
+}
+
+/// The right to dispatch a port, of one thread at a time.
+pub struct Dispatch<'a> {
+    pub(super) core: &'a Arc<PortCore>,
+    pub(super) dispatcher: MutexGuard<'a, Dispatcher>,
+    _here: Dispatching,
+}
+
+/// The inboxes, and how far round the dispatching thread is.
+pub(crate) struct Dispatcher {
+    pub(super) inboxes: Vec<Option<Inbox>>,
+    /// How many inboxes there are.
+    pub(super) connected: usize,
+    /// Indices of the inboxes that are polled every turn: those that are marked so.
+    pub(super) hot: Vec<usize>,
+    buffer: AlignedBytes,
+    pub(super) events: Vec<Event>,
+    since_look: usize,
+    pub(super) last_look: Option<Instant>,
+    turns: u32,
+}
+
+impl Default for Dispatcher {
+    fn default() -> Self {
+        Self {
+            inboxes: Vec::new(),
+            connected: 0,
+            hot: Vec::new(),
+            buffer: AlignedBytes::new(),
+            events: Vec::new(),
+            since_look: 0,
+            last_look: None,
+            turns: 0,
+        }
+    }
+}
+
+impl<'a> Dispatch<'a> {
+    pub(super) fn new(core: &'a Arc<PortCore>, dispatcher: MutexGuard<'a, Dispatcher>, here: Dispatching) -> Self {
+        Self { core, dispatcher, _here: here }
+    }
+
+    /// Hands messages to `handler` until there are none or `budget` is spent; how many there were. Never waits.
+    pub fn poll<H: Handler>(&mut self, budget: usize, handler: &mut H) -> usize {
+        let outside = self.core.polled_outside.load(Ordering::Relaxed);
+        if outside {
+            self.look_at_bells();
+        }
+        let mut handled = 0;
+        let mut left_over = true;
+        while handled < budget {
+            if self.core.take_news() {
+                self.hear_news(handler);
+            }
+            if self.core.is_shut() {
+                self.dispatcher.clear();
+                return handled;
+            }
+            if self.is_look_due() {
+                self.look_at_bells();
+            }
+            let turn = self.turn(budget - handled, handler);
+            handled += turn;
+            if turn == 0 && !self.core.news.load(Ordering::Relaxed) {
+                left_over = false;
+                break;
+            }
+        }
+        if left_over {
+            for inbox in self.dispatcher.inboxes.iter_mut().flatten().filter(|inbox| inbox.hot) {
+                inbox.pause();
+            }
+        }
+        if outside {
+            self.keep_descriptor_honest(left_over);
+        }
+        handled
+    }
+
+    /// One round over the peers that are polled.
+    fn turn<H: Handler>(&mut self, budget: usize, handler: &mut H) -> usize {
+        let Dispatcher { inboxes, hot, buffer, since_look, turns, .. } = &mut *self.dispatcher;
+        let mut handled = 0;
+        let mut ended = None;
+        *turns = turns.wrapping_add(1);
+        let start = if hot.len() > 1 { *turns as usize % hot.len() } else { 0 };
+        for at in 0..hot.len() {
+            let index = hot[(start + at) % hot.len()];
+            let Some(inbox) = inboxes.get_mut(index).and_then(Option::as_mut) else { continue };
+            let most = TURN.min(budget - handled);
+            if most == 0 {
+                break;
+            }
+            let frames = inbox.drain(most, &self.core.config.trust, buffer, handler);
+            handled += frames;
+            if frames != 0 {
+                inbox.quiet = 0;
+            }
+            if inbox.link.has_backlog() {
+                let _ = inbox.link.flush_backlog();
+            }
+            if !inbox.link.is_connected() && (frames == 0 || !inbox.may_drain()) {
+                ended = Some(index);
+            }
+        }
+        *since_look += handled;
+        if let Some(index) = ended {
+            self.finish(index, handler);
+            // Somebody else's end may have been passed over in this turn.
+            self.core.news.store(true, Ordering::Relaxed);
+        }
+        handled
+    }
+
+    /// A connection has ended and its ring is empty.
+    fn finish<H: Handler>(&mut self, index: usize, handler: &mut H) {
+        let Some(inbox) = self.dispatcher.inboxes.get_mut(index).and_then(Option::take) else { return };
+        self.dispatcher.hot.retain(|hot| *hot != index);
+        self.dispatcher.connected -= 1;
+        let link = inbox.link;
+        link.remove_bell_from(&self.core.epoll);
+        self.core.edit_roster(|links| links.retain(|other| !Arc::ptr_eq(other, &link)));
+        link.close_sockets();
+        let reason = link.ended().unwrap_or(Disconnect::Died);
+        handler.disconnected(&link, &reason);
+    }
+
+    /// Takes in who has come, and polls who has ended.
+    fn hear_news<H: Handler>(&mut self, handler: &mut H) {
+        for (index, inbox) in self.dispatcher.inboxes.iter().enumerate() {
+            if inbox.as_ref().is_some_and(|inbox| !inbox.hot && !inbox.link.is_connected()) {
+                self.dispatcher.hot.push(index);
+            }
+        }
+        let Dispatcher { inboxes, hot, .. } = &mut *self.dispatcher;
+        for index in hot.iter() {
+            if let Some(inbox) = inboxes.get_mut(*index).and_then(Option::as_mut) {
+                inbox.hot = true;
+            }
+        }
+        loop {
+            // One at a time: a handler that panics must not lose the others.
+            let link = {
+                let mut arrivals = lock(&self.core.arrivals);
+                if arrivals.is_empty() {
+                    return;
+                }
+                arrivals.remove(0)
+            };
+            self.admit(&link);
+            handler.connected(&link);
+        }
+    }
+
+    fn admit(&mut self, link: &Arc<Link>) {
+        let Dispatcher { inboxes, hot, .. } = &mut *self.dispatcher;
+        let index = inboxes.iter().position(Option::is_none).unwrap_or_else(|| {
+            inboxes.push(None);
+            inboxes.len() - 1
+        });
+        if let Err(error) = link.add_bell_to(&self.core.epoll, index as u64 + 1) {
+            tracing::error!(link = link.id(), %error, "cannot poll a peer's bell; disconnecting it");
+            link.disconnect(Disconnect::Died);
+        }
+        inboxes[index] = Some(Inbox::new(Arc::clone(link), &self.core.config));
+        hot.push(index);
+        self.dispatcher.connected += 1;
+        if self.core.role == Role::Main {
+            self.core.edit_roster(|links| links.push(Arc::clone(link)));
+        }
+    }
+
+    /// Whether a busy thread should look at the bells of those that it does not poll.
+    fn is_look_due(&self) -> bool {
+        let Dispatcher { connected, hot, since_look, turns, last_look, .. } = &*self.dispatcher;
+        if *connected == hot.len() && *connected < 2 {
+            return false;
+        }
+        if hot.is_empty() || *since_look >= LOOK_EVERY {
+            return true;
+        }
+        // The clock is read every few turns only.
+        turns.is_multiple_of(16) && last_look.is_none_or(|last| last.elapsed() >= LOOK_AFTER)
+    }
+
+    pub(super) fn looked(&mut self) {
+        self.dispatcher.since_look = 0;
+        self.dispatcher.last_look = Some(Instant::now());
+    }
+}
+
+impl Dispatcher {
+    /// Lets go of every peer: the port was shut down.
+    pub(super) fn clear(&mut self) {
+        self.hot.clear();
+        self.connected = 0;
+        for inbox in self.inboxes.drain(..).flatten() {
+            inbox.link.disconnect(Disconnect::ShutDown);
+            inbox.link.close_sockets();
+        }
+    }
+}
+
+impl std::fmt::Debug for Dispatch<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dispatch").finish_non_exhaustive()
+    }
+}

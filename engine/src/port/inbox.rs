@@ -1,0 +1,210 @@
+//! One peer as the dispatching thread sees it: the ring that it reads.
+
+use std::sync::Arc;
+
+use memit_ringbuf::{Consumer, Frame, MappedRing};
+
+use crate::aligned::AlignedBytes;
+use crate::call::{CallHeader, CallToken};
+use crate::channels::IncomingChannels;
+use crate::config::{Config, FullTrust, Trust};
+use crate::error::{Disconnect, Violation};
+use crate::frame::{ANNOUNCE, CALL, MESSAGE, MORE};
+use crate::link::Link;
+use crate::outbox::{OwnHead, PeerOutbox};
+use crate::port::{Handler, Incoming};
+
+type PeerRing = MappedRing<Arc<PeerOutbox>>;
+
+/// The reading end of one connection.
+pub(crate) struct Inbox {
+    pub(crate) link: Arc<Link>,
+    consumer: Consumer<PeerRing, OwnHead>,
+    published: u64,
+    channels: IncomingChannels,
+    /// Whether it is polled every turn; else its bell is armed.
+    pub(crate) hot: bool,
+    /// How many looks at the bells it has seen without a frame.
+    pub(crate) quiet: u32,
+}
+
+/// Gives a frame back even when a listener panics over it.
+struct Release<'a>(Option<Frame<'a, PeerRing, OwnHead>>);
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        if let Some(frame) = self.0.take() {
+            frame.release();
+        }
+    }
+}
+
+impl Inbox {
+    pub(crate) fn new(link: Arc<Link>, config: &Config) -> Self {
+        let peer = link.peer();
+        let consumer = Consumer::new(peer.ring(), OwnHead::new(Arc::clone(link.own())), peer.key());
+        Self {
+            consumer,
+            published: 0,
+            channels: IncomingChannels::new(config.max_channels, config.max_schema),
+            link,
+            hot: true,
+            quiet: 0,
+        }
+    }
+
+    /// Whether a frame is there. Reads one word.
+    #[inline(always)]
+    pub(crate) fn is_ready(&self) -> bool {
+        self.consumer.is_ready()
+    }
+
+    /// Hands at most `most` frames to `handler`; how many there were.
+    #[inline]
+    pub(crate) fn drain<H: Handler>(
+        &mut self,
+        most: usize,
+        trust: &Trust,
+        buffer: &mut AlignedBytes,
+        handler: &mut H,
+    ) -> usize {
+        let mut handled = 0;
+        while handled < most {
+            let frame = match self.consumer.poll() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => {
+                    self.idle();
+                    break;
+                }
+                Err(corrupt) => {
+                    self.link.disconnect(Disconnect::violation(corrupt));
+                    break;
+                }
+            };
+            handled += 1;
+            let header = frame.header();
+            let outcome = match trust {
+                Trust::None => {
+                    buffer.resize(frame.len());
+                    frame.copy_to(buffer.as_mut_slice());
+                    frame.release();
+                    self.released();
+                    deliver(&self.link, &mut self.channels, header, buffer.as_slice(), handler)
+                }
+                Trust::Full(promise) => {
+                    let release = Release(Some(frame));
+                    let outcome = match &release.0 {
+                        Some(frame) => {
+                            deliver(&self.link, &mut self.channels, header, view_trusted(promise, frame), handler)
+                        }
+                        None => Ok(()),
+                    };
+                    drop(release);
+                    self.released();
+                    outcome
+                }
+            };
+            if let Err(reason) = outcome {
+                self.link.disconnect(reason);
+                break;
+            }
+            if !self.link.is_connected() && !self.may_drain() {
+                break;
+            }
+        }
+        handled
+    }
+
+    /// Whether what the peer published is still delivered now that the connection has ended.
+    pub(crate) fn may_drain(&self) -> bool {
+        !matches!(self.link.ended(), Some(Disconnect::Violation(_) | Disconnect::ShutDown))
+    }
+
+    /// A frame was given back.
+    #[inline(always)]
+    fn released(&mut self) {
+        let head = self.consumer.head();
+        self.link.note_consumed(head);
+        let published = self.consumer.published_head();
+        if published != self.published {
+            self.published = published;
+            self.link.light_barrier();
+        }
+        self.link.ring_space(head, false);
+    }
+
+    /// Nothing is left: everything that was consumed is given back, whoever waits for it is told.
+    #[inline(always)]
+    fn idle(&mut self) {
+        let head = self.consumer.head();
+        self.link.note_consumed(head);
+        if self.consumer.publish_head() {
+            self.published = head;
+            self.link.light_barrier();
+        }
+        self.link.ring_space(head, true);
+    }
+
+    /// Tells the peer how far it was read, though more is there: the thread is about to do something else.
+    pub(crate) fn pause(&mut self) {
+        if self.consumer.publish_head() {
+            self.published = self.consumer.head();
+            self.link.light_barrier();
+            self.link.ring_space(self.published, false);
+        }
+    }
+}
+
+/// The payload where it lies. The promise is that of [`Trust::full`].
+#[allow(unsafe_code)]
+fn view_trusted<'a>(_promise: &FullTrust, frame: &'a Frame<'_, PeerRing, OwnHead>) -> &'a [u8] {
+    // SAFETY: a `FullTrust` exists only because the caller of `Trust::full` promised that every peer keeps the
+    // protocol, so the payload does not change before the frame is released; releasing it ends the returned borrow.
+    unsafe { frame.view() }
+}
+
+#[inline]
+fn deliver<H: Handler>(
+    link: &Arc<Link>,
+    channels: &mut IncomingChannels,
+    header: memit_ringbuf::Header,
+    bytes: &[u8],
+    handler: &mut H,
+) -> Result<(), Disconnect> {
+    let channel = header.channel;
+    let (call, bytes) = match header.kind {
+        MESSAGE => (None, bytes),
+        CALL => {
+            let (header, payload) = CallHeader::split(bytes).ok_or_else(|| {
+                Disconnect::violation(format_args!(
+                    "a call frame has {} bytes, its header alone has {}",
+                    bytes.len(),
+                    CallHeader::LEN
+                ))
+            })?;
+            if !link.answers().take(header.id) {
+                return Err(Disconnect::violation(format_args!(
+                    "a call names reply slot {}, which does not exist",
+                    header.id.slot()
+                )));
+            }
+            (Some(CallToken::new(header)), payload)
+        }
+        ANNOUNCE => {
+            return match channels.piece(channel, bytes, header.flags & MORE != 0, |announced| {
+                handler.announced(link, announced)
+            })? {
+                Some(Err(Violation(text))) => Err(Disconnect::violation(text)),
+                Some(Ok(())) | None => Ok(()),
+            };
+        }
+        unknown => return Err(Disconnect::violation(format_args!("a frame has the unknown kind {unknown}"))),
+    };
+    if !channels.contains(channel) {
+        return Err(Disconnect::violation(format_args!(
+            "a frame came on channel number {channel}, which was not announced"
+        )));
+    }
+    handler.message(Incoming { link, channel, call, bytes });
+    Ok(())
+}

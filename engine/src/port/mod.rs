@@ -1,0 +1,304 @@
+//! A port: one endpoint, with one peer (a renderer's) or many (main's).
+//!
+//! Any thread may hold a [`Port`]; one thread at a time dispatches it, through a [`Dispatch`]. New connections and
+//! ends are handed to that thread by the library's own: it sets `news`, and wakes it.
+
+mod dispatch;
+pub(crate) mod inbox;
+mod sleep;
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak};
+
+use rustix::event::EventfdFlags;
+
+pub use dispatch::{Dispatch, Handler, Incoming};
+pub use sleep::Wakeup;
+
+use crate::config::Config;
+use crate::doorbell::strategy::Spin;
+use crate::error::{Busy, Disconnect};
+use crate::link::Link;
+use crate::rendezvous::{self, AdmitSink, Admitted, BindError, ConnectError, Listening, Role};
+use crate::sys::epoll::Epoll;
+use crate::sys::fork::{Epoch, ForkFd};
+use crate::sys::futex;
+use crate::thread::{self, Dispatching};
+use dispatch::Dispatcher;
+
+/// The epoll token of the control descriptor; a peer's is the index of its inbox plus one.
+const CONTROL: u64 = 0;
+
+/// One endpoint. Cheap to clone; when the last clone goes, the endpoint shuts down.
+#[derive(Clone)]
+pub struct Port {
+    owner: Arc<Owner>,
+}
+
+/// A port that keeps nothing alive.
+#[derive(Clone)]
+pub struct WeakPort {
+    owner: Weak<Owner>,
+}
+
+/// Shuts the port down when the last handle goes. The library's thread holds the core only, and only weakly.
+struct Owner {
+    core: Arc<PortCore>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.core.shutdown();
+    }
+}
+
+/// What the handles, the dispatching thread and the library's thread share.
+pub(crate) struct PortCore {
+    role: Role,
+    config: Config,
+    token: u64,
+    epoch: Epoch,
+    /// Set when `arrivals` or a link's end are to be looked at.
+    news: AtomicBool,
+    shut: AtomicBool,
+    /// The private word beside the bell in the dispatcher's wait on a futex, and the descriptor in its wait on epoll.
+    control: AtomicU32,
+    control_fd: ForkFd,
+    epoll: Epoll,
+    /// Somebody else polls our descriptor.
+    polled_outside: AtomicBool,
+    spin: Spin,
+    arrivals: Mutex<Vec<Arc<Link>>>,
+    roster: RwLock<Arc<[Arc<Link>]>>,
+    dispatcher: Mutex<Dispatcher>,
+    listening: Mutex<Option<Listening>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn random_token() -> std::io::Result<u64> {
+    let mut token = [0; 8];
+    rustix::rand::getrandom(&mut token, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u64::from_ne_bytes(token))
+}
+
+impl Port {
+    /// Makes this process the main of `name`.
+    ///
+    /// # Errors
+    /// If the name is not valid, is taken, or the machine refuses what is needed.
+    pub fn bind(name: &str, config: Config) -> Result<Self, BindError> {
+        let core = Arc::new(PortCore::new(Role::Main, config)?);
+        let sink: Weak<dyn AdmitSink> = Arc::downgrade(&core) as Weak<dyn AdmitSink>;
+        let listening = Listening::bind(name, &core.config, core.token, sink)?;
+        *lock(&core.listening) = Some(listening);
+        Ok(Self { owner: Arc::new(Owner { core }) })
+    }
+
+    /// Connects to the main of `name`, as a renderer.
+    ///
+    /// # Errors
+    /// If nobody has bound the name, main refuses, or the machine does.
+    pub fn connect(name: &str, config: Config) -> Result<Self, ConnectError> {
+        let core = Arc::new(PortCore::new(Role::Renderer, config)?);
+        let admitted = rendezvous::connect(name, &core.config, core.token)?;
+        core.admitted(admitted);
+        let links: Arc<[Arc<Link>]> = lock(&core.arrivals).clone().into();
+        *core.roster.write().unwrap_or_else(PoisonError::into_inner) = links;
+        Ok(Self { owner: Arc::new(Owner { core }) })
+    }
+
+    /// Whether this is a main or a renderer.
+    pub fn role(&self) -> Role {
+        self.owner.core.role
+    }
+
+    /// The longest message that this endpoint can send, in bytes.
+    pub fn max_payload(&self) -> usize {
+        self.owner.core.config.ring_capacity / 8 - memit_ringbuf::HEADER
+    }
+
+    /// Becomes the one that dispatches.
+    ///
+    /// # Errors
+    /// [`Busy`] while another thread dispatches, or this one does further up its stack.
+    pub fn dispatch(&self) -> Result<Dispatch<'_>, Busy> {
+        let core = &self.owner.core;
+        if !core.epoch.is_current() {
+            return Err(Busy);
+        }
+        let dispatcher = match core.dispatcher.try_lock() {
+            Ok(dispatcher) => dispatcher,
+            // A listener panicked; the dispatcher is sound at every point where it calls one.
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(Busy),
+        };
+        Ok(Dispatch::new(core, dispatcher, Dispatching::begin(core.token)))
+    }
+
+    /// Whether the current thread is the one that dispatches, here or further up its stack.
+    pub fn is_dispatching_here(&self) -> bool {
+        thread::dispatches(self.owner.core.token)
+    }
+
+    /// The peers that are connected now, in the order in which they came.
+    pub fn links(&self) -> Arc<[Arc<Link>]> {
+        Arc::clone(&self.owner.core.roster.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Wakes the dispatching thread.
+    pub fn notify(&self) {
+        self.owner.core.notify();
+    }
+
+    /// Ends every connection and frees the name. Waits in progress end.
+    pub fn shutdown(&self) {
+        self.owner.core.shutdown();
+    }
+
+    /// Whether the port was shut down.
+    pub fn is_shut_down(&self) -> bool {
+        self.owner.core.is_shut()
+    }
+
+    /// A handle that keeps nothing alive.
+    pub fn downgrade(&self) -> WeakPort {
+        WeakPort { owner: Arc::downgrade(&self.owner) }
+    }
+}
+
+impl WeakPort {
+    /// The port, unless its last handle is gone.
+    pub fn upgrade(&self) -> Option<Port> {
+        self.owner.upgrade().map(|owner| Port { owner })
+    }
+}
+
+/// Readable when there is something to dispatch. From the first use on, each poll that leaves nothing asks to be
+/// woken through the descriptor, which costs the peers a system call per wake-up.
+impl AsFd for Port {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        let core = &self.owner.core;
+        if !core.polled_outside.swap(true, Ordering::AcqRel) {
+            core.notify();
+        }
+        core.epoll.as_fd()
+    }
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port").field("role", &self.role()).field("links", &self.links()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for WeakPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakPort").finish_non_exhaustive()
+    }
+}
+
+impl PortCore {
+    fn new(role: Role, config: Config) -> std::io::Result<Self> {
+        let control_fd = ForkFd::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let epoll = Epoll::new()?;
+        epoll.add(control_fd.as_fd(), CONTROL)?;
+        Ok(Self {
+            role,
+            token: random_token()?,
+            epoch: Epoch::current(),
+            news: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
+            control: AtomicU32::new(0),
+            control_fd,
+            epoll,
+            polled_outside: AtomicBool::new(false),
+            spin: Spin::new(config.wait),
+            arrivals: Mutex::default(),
+            roster: RwLock::new(Arc::new([])),
+            dispatcher: Mutex::default(),
+            listening: Mutex::default(),
+            config,
+        })
+    }
+
+    pub(crate) fn token(&self) -> u64 {
+        self.token
+    }
+
+    fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Acquire)
+    }
+
+    /// Something is to be looked at by the dispatching thread.
+    pub(crate) fn news(&self) {
+        // SYNC port-news: release pairs with `take_news`.
+        self.news.store(true, Ordering::Release);
+        self.notify();
+    }
+
+    /// Whether there is news, which is forgotten: whoever is told looks at everything.
+    fn take_news(&self) -> bool {
+        // SYNC port-news: acquire pairs with `news`.
+        self.news.load(Ordering::Relaxed) && self.news.swap(false, Ordering::Acquire)
+    }
+
+    fn notify(&self) {
+        if !self.epoch.is_current() {
+            return;
+        }
+        // SYNC port-control: release pairs with the sleeper, which reads the word before it looks at `news`.
+        self.control.fetch_add(1, Ordering::Release);
+        futex::wake_all_private(&self.control);
+        // The counter cannot overflow in practice, and a full one is readable anyway.
+        let _ = rustix::io::write(&self.control_fd, &1u64.to_ne_bytes());
+    }
+
+    fn shutdown(&self) {
+        if !self.epoch.is_current() || self.shut.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        drop(lock(&self.listening).take());
+        let arrivals = std::mem::take(&mut *lock(&self.arrivals));
+        let roster = std::mem::replace(
+            &mut *self.roster.write().unwrap_or_else(PoisonError::into_inner),
+            Arc::new([]),
+        );
+        for link in arrivals.iter().chain(roster.iter()) {
+            // What the dispatching thread has sent goes out as far as there is space.
+            let _ = link.flush_backlog();
+            link.disconnect(Disconnect::ShutDown);
+            link.close_sockets();
+        }
+        self.notify();
+        // Whoever dispatches lets go of its inboxes when it sees the mark; else it is done here.
+        if let Ok(mut dispatcher) = self.dispatcher.try_lock() {
+            dispatcher.clear();
+        }
+    }
+
+    fn edit_roster(&self, edit: impl FnOnce(&mut Vec<Arc<Link>>)) {
+        let mut roster = self.roster.write().unwrap_or_else(PoisonError::into_inner);
+        let mut links = roster.to_vec();
+        edit(&mut links);
+        *roster = links.into();
+    }
+}
+
+impl AdmitSink for PortCore {
+    fn admitted(self: Arc<Self>, admitted: Admitted) {
+        let link = Link::new(admitted, &self, &self.config);
+        lock(&self.arrivals).push(Arc::clone(&link));
+        // A shutdown that has emptied the arrivals before is seen here, and one after finds this one there.
+        if self.is_shut() {
+            lock(&self.arrivals).clear();
+            link.disconnect(Disconnect::ShutDown);
+            return;
+        }
+        self.news();
+    }
+}

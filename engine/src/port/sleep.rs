@@ -1,0 +1,259 @@
+//! How the dispatching thread waits, on one peer or on many.
+//!
+//! One peer: a futex wait on the peer's bells and the control word. Many: one epoll over the bells' sockets and the
+//! control descriptor. In both cases the thread arms, passes one heavy barrier, and looks once more before it sleeps.
+
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::time::{Duration, Instant};
+
+use super::{CONTROL, Dispatch, PortCore};
+use crate::doorbell::protocol::{Kinds, arm};
+use crate::doorbell::strategy::CLOCK_STRIDE;
+use crate::link::{SLICE, sooner};
+use crate::port::dispatch::Dispatcher;
+use crate::rendezvous::Role;
+use crate::sys::barrier::{self, Barrier, Heavy};
+use crate::sys::futex::{self, WaitOn};
+
+/// A busy thread looks at the bells of the peers that it does not poll about this often.
+pub(super) const LOOK_AFTER: Duration = Duration::from_micros(50);
+/// A peer that was silent for this many looks is not polled any more until it rings.
+const QUIET_LOOKS: u32 = 2;
+
+/// Why a wait has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wakeup {
+    /// There may be something to dispatch.
+    Work,
+    /// The deadline has passed.
+    TimedOut,
+    /// The port was shut down, or the main that a renderer was connected to is gone: nothing will ever come.
+    ShutDown,
+}
+
+impl Dispatch<'_> {
+    /// Waits until there may be something to dispatch, by the port's strategy, and at most until `deadline`.
+    pub fn wait(&mut self, deadline: Option<Instant>) -> Wakeup {
+        if self.is_over() {
+            return Wakeup::ShutDown;
+        }
+        let spun = self.core.spin.until(|iteration| self.spin_once(iteration, deadline));
+        if let Some(wakeup) = spun {
+            return wakeup;
+        }
+        let began = Instant::now();
+        self.park(deadline);
+        let now = Instant::now();
+        self.core.spin.slept(now - began);
+        if self.is_over() {
+            Wakeup::ShutDown
+        } else if deadline.is_some_and(|deadline| now >= deadline) {
+            Wakeup::TimedOut
+        } else {
+            Wakeup::Work
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.core.is_shut()
+            || (self.core.role == Role::Renderer
+                && self.dispatcher.connected == 0
+                && !self.core.news.load(Ordering::Acquire))
+    }
+
+    #[inline(always)]
+    fn spin_once(&self, iteration: u32, deadline: Option<Instant>) -> Option<Wakeup> {
+        let Dispatcher { inboxes, hot, .. } = &*self.dispatcher;
+        let is_ready = |index: &usize| inboxes.get(*index).and_then(Option::as_ref).is_some_and(|i| i.is_ready());
+        if hot.iter().any(is_ready) || self.core.has_called() {
+            return Some(Wakeup::Work);
+        }
+        if iteration.is_multiple_of(CLOCK_STRIDE) {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Some(Wakeup::TimedOut);
+            }
+            if inboxes.iter().flatten().any(|inbox| inbox.link.has_backlog() && inbox.link.flush_backlog().is_ok()) {
+                return Some(Wakeup::Work);
+            }
+            if !self.is_lone() && self.core.epoll.is_readable() {
+                return Some(Wakeup::Work);
+            }
+        }
+        None
+    }
+
+    /// Whether the thread waits on one peer's futex words rather than on descriptors.
+    fn is_lone(&self) -> bool {
+        self.dispatcher.connected == 1
+            && self.dispatcher.hot.len() == 1
+            && !self.core.polled_outside.load(Ordering::Relaxed)
+    }
+
+    fn park(&mut self, deadline: Option<Instant>) {
+        if self.is_lone() { self.park_on_futex(deadline) } else { self.park_on_epoll(deadline) }
+    }
+
+    fn park_on_futex(&mut self, deadline: Option<Instant>) {
+        let Dispatcher { inboxes, hot, .. } = &*self.dispatcher;
+        let Some(inbox) = hot.first().and_then(|index| inboxes.get(*index)?.as_ref()) else { return };
+        let (link, peer) = (&inbox.link, inbox.link.peer());
+        let (data, space) = (peer.data_bell(), peer.space_bell());
+        let rung = |bell: &AtomicU32| bell.load(Ordering::Relaxed);
+        let (data_rung, space_rung) = (rung(data), rung(space));
+        // SYNC port-control: acquire pairs with `notify`. Read before `has_called`.
+        let control = self.core.control.load(Ordering::Acquire);
+        // SYNC doorbell-bell: what was published before the bells were rung is seen by the looks below.
+        fence(Ordering::Acquire);
+        if self.core.has_called() {
+            return;
+        }
+        arm(link.own().data_armed(), Kinds::FUTEX);
+        let wanted = link.flush_backlog().err();
+        if let Some(wanted) = wanted {
+            link.arm_space(wanted, Kinds::FUTEX);
+        }
+        let heavy = barrier::heavy(link.sleeping_barrier());
+        if inbox.is_ready() || wanted.is_some_and(|wanted| link.has_space_at(wanted)) {
+            return;
+        }
+        let words = [
+            WaitOn { word: data, expected: data_rung, shared: true },
+            WaitOn { word: &self.core.control, expected: control, shared: false },
+            WaitOn { word: space, expected: space_rung, shared: true },
+        ];
+        let words = if wanted.is_some() { &words[..] } else { &words[..2] };
+        futex::wait_any(words, bounded(deadline, heavy));
+    }
+
+    fn park_on_epoll(&mut self, deadline: Option<Instant>) {
+        let (heavy, found) = self.arm_quiet(0);
+        if found || self.core.has_called() {
+            return;
+        }
+        let deadline = bounded(deadline, heavy);
+        let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        self.take_events(timeout);
+        if heavy == Heavy::Failed {
+            // Any of them may have published without ringing.
+            self.heat_all();
+        }
+    }
+
+    /// Looks which bells were rung, without waiting, and stops polling the peers that have been silent for long.
+    pub(super) fn look_at_bells(&mut self) {
+        self.take_events(Some(Duration::ZERO));
+        for inbox in self.dispatcher.inboxes.iter_mut().flatten() {
+            inbox.quiet = inbox.quiet.saturating_add(1);
+        }
+        if self.dispatcher.hot.len() > 1 {
+            self.arm_quiet(QUIET_LOOKS);
+        }
+        self.looked();
+    }
+
+    /// At the end of a poll, for whoever polls our descriptor: it is readable if anything is left, and every bell is
+    /// armed if not.
+    pub(super) fn keep_descriptor_honest(&mut self, left_over: bool) {
+        let (heavy, found) = if left_over { (Heavy::Done, true) } else { self.arm_quiet(0) };
+        if found || heavy == Heavy::Failed || self.core.has_called() {
+            self.core.notify();
+        }
+    }
+
+    /// Arms the bells of the hot peers that have been quiet for `looks` looks, and stops polling them, unless there
+    /// is something in their rings. One heavy barrier serves all. Whether anything was found.
+    fn arm_quiet(&mut self, looks: u32) -> (Heavy, bool) {
+        let Dispatcher { inboxes, hot, .. } = &mut *self.dispatcher;
+        let mut asymmetric = false;
+        let mut armed = 0;
+        for index in hot.iter() {
+            let Some(inbox) = inboxes.get(*index).and_then(Option::as_ref) else { continue };
+            if inbox.quiet < looks {
+                continue;
+            }
+            arm(inbox.link.own().data_armed(), Kinds::DESCRIPTOR);
+            if let Err(wanted) = inbox.link.flush_backlog() {
+                inbox.link.arm_space(wanted, Kinds::DESCRIPTOR);
+            }
+            asymmetric |= inbox.link.sleeping_barrier() == Barrier::Asymmetric;
+            armed += 1;
+        }
+        if armed == 0 {
+            return (Heavy::Done, false);
+        }
+        // A membarrier does not order this thread's own store before its load where the waker uses a full fence.
+        fence(Ordering::SeqCst);
+        let heavy = if asymmetric { barrier::heavy(Barrier::Asymmetric) } else { Heavy::Done };
+        let mut found = false;
+        hot.retain(|index| {
+            let Some(inbox) = inboxes.get_mut(*index).and_then(Option::as_mut) else { return false };
+            if inbox.quiet < looks {
+                return true;
+            }
+            let space = inbox.link.has_backlog() && inbox.link.flush_backlog().is_ok();
+            let ended = !inbox.link.is_connected();
+            inbox.hot = inbox.is_ready() || space || ended;
+            found |= inbox.hot;
+            inbox.hot
+        });
+        (heavy, found)
+    }
+
+    /// Waits on the epoll and heats who has rung.
+    fn take_events(&mut self, timeout: Option<Duration>) {
+        let Dispatcher { inboxes, hot, events, .. } = &mut *self.dispatcher;
+        if self.core.epoll.wait(events, timeout).is_err() {
+            return;
+        }
+        for event in events.drain(..) {
+            if event.token == CONTROL {
+                self.core.drain_control();
+                continue;
+            }
+            let Ok(index) = usize::try_from(event.token - 1) else { continue };
+            let Some(inbox) = inboxes.get_mut(index).and_then(Option::as_mut) else { continue };
+            if inbox.link.drain_bell() {
+                // The peer's end of the bell is gone, and so is the peer, or soon.
+                inbox.link.remove_bell_from(&self.core.epoll);
+                inbox.link.bell_hung_up();
+            }
+            inbox.quiet = 0;
+            if !inbox.hot {
+                inbox.hot = true;
+                hot.push(index);
+            }
+        }
+    }
+
+    fn heat_all(&mut self) {
+        let Dispatcher { inboxes, hot, .. } = &mut *self.dispatcher;
+        for (index, inbox) in inboxes.iter_mut().enumerate() {
+            if let Some(inbox) = inbox
+                && !inbox.hot
+            {
+                inbox.hot = true;
+                hot.push(index);
+            }
+        }
+    }
+}
+
+impl PortCore {
+    /// Whether the dispatching thread is called to something else than messages.
+    fn has_called(&self) -> bool {
+        self.news.load(Ordering::Relaxed) || self.shut.load(Ordering::Relaxed)
+    }
+
+    fn drain_control(&self) {
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&self.control_fd, &mut count);
+    }
+}
+
+/// The deadline of one sleep: a slice, where a wake-up may be missed.
+fn bounded(deadline: Option<Instant>, heavy: Heavy) -> Option<Instant> {
+    match heavy {
+        Heavy::Done => deadline,
+        Heavy::Failed => Some(sooner(deadline, Instant::now() + SLICE)),
+    }
+}
