@@ -1,0 +1,119 @@
+//! Running the `memit` command, each time in a runtime directory and a directory for temporary files of its own.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+/// A place to run commands in.
+pub struct Place {
+    pub runtime: TempDir,
+    pub temporary: TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self {
+            runtime: TempDir::new().unwrap(),
+            temporary: TempDir::new().unwrap(),
+        }
+    }
+
+    /// `memit` with these arguments, standard input empty.
+    pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_memit"));
+        command
+            .args(arguments)
+            .env("MEMIT_RUNTIME_DIR", self.runtime.path())
+            .env("TMPDIR", self.temporary.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs `memit` to its end.
+    pub fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs `memit` to its end with `input` as its standard input.
+    pub fn run_with_input(
+        &self,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        input: &[u8],
+    ) -> Output {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    /// How many files and directories are left in the directory for temporary files.
+    pub fn leftovers(&self) -> usize {
+        fs::read_dir(self.temporary.path()).unwrap().count()
+    }
+}
+
+/// `memit listen`, ready.
+pub struct Listener {
+    pub child: Child,
+    pub stdout: Option<BufReader<ChildStdout>>,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Listener {
+    pub fn start(place: &Place, app: &str) -> Self {
+        let mut child = place.command(["listen", app]).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        assert!(line.starts_with("memit: listening as "), "{line}");
+        Self {
+            child,
+            stdout: Some(stdout),
+            stderr,
+        }
+    }
+
+    /// The next line that it prints.
+    pub fn line(&mut self) -> serde_json::Value {
+        let mut line = String::new();
+        self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"))
+    }
+
+    pub fn signal(&self, signal: &str) {
+        kill(signal, self.child.id());
+    }
+
+    /// Waits for its end: its exit code, and what else it printed to standard output and standard error.
+    pub fn end(mut self) -> (Option<i32>, String, String) {
+        let (mut out, mut err) = (String::new(), String::new());
+        if let Some(mut stdout) = self.stdout.take() {
+            stdout.read_to_string(&mut out).unwrap();
+        }
+        self.stderr.read_to_string(&mut err).unwrap();
+        (self.child.wait().unwrap().code(), out, err)
+    }
+}
+
+pub fn kill(signal: &str, pid: u32) {
+    let status = Command::new("kill")
+        .args(["-s", signal, &pid.to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+pub fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap()
+}
