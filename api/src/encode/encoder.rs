@@ -1,0 +1,204 @@
+//! The serializer that rkyv writes through.
+#![allow(unsafe_code)]
+
+use std::{alloc::Layout, ptr::NonNull};
+
+use rkyv::{
+    Serialize, SerializeUnsized,
+    rancor::Fallible,
+    ser::{Allocator, Positional, Writer},
+    util::AlignedVec,
+};
+
+use super::{EncodeError, scratch::Scratch};
+use crate::value::{MAX_NESTING, MAX_NODES};
+
+/// The longest archive: rkyv's relative pointers are 32 bits wide and signed.
+pub const MAX_ARCHIVE: usize = i32::MAX as usize;
+
+/// Where a message is written to: an output buffer and scratch space, both kept for the next message.
+///
+/// Users meet it only as an argument of [`Payload::encode`](crate::Payload::encode) and
+/// [`EncodeAs::encode_as`](crate::EncodeAs::encode_as).
+pub struct Encoder {
+    out: AlignedVec<16>,
+    scratch: Scratch,
+    nodes: u32,
+    nesting: u32,
+    /// Messages in a row that a much smaller buffer would have held.
+    oversized_for: u32,
+    /// Further idle encoders of this thread, for messages that are encoded while another one is open.
+    pub(super) next: Option<Box<Encoder>>,
+}
+
+/// More than this is given back when it has not been needed for a while.
+const KEPT_CAPACITY: usize = 1 << 20;
+const KEPT_FOR: u32 = 256;
+
+impl Encoder {
+    pub(super) fn new() -> Self {
+        Encoder {
+            out: AlignedVec::new(),
+            scratch: Scratch::default(),
+            nodes: 0,
+            nesting: 0,
+            oversized_for: 0,
+            next: None,
+        }
+    }
+
+    /// Writes `value` and what it owns; its root ends the archive.
+    ///
+    /// # Errors
+    ///
+    /// When the archive would be longer than [`MAX_ARCHIVE`], a [`Value`](crate::Value) in it too deep or too large,
+    /// or memory short.
+    #[inline]
+    pub fn archive<T: Serialize<Encoder>>(&mut self, value: &T) -> Result<(), EncodeError> {
+        value.serialize_unsized(self)?;
+        Ok(())
+    }
+
+    /// Writes bytes as they are.
+    ///
+    /// # Errors
+    ///
+    /// When the message would be longer than [`MAX_ARCHIVE`].
+    #[inline]
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.write(bytes)
+    }
+
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.out.clear();
+        self.scratch.reset();
+        self.nodes = 0;
+        self.nesting = 0;
+    }
+
+    #[inline]
+    pub(super) fn written(&self) -> &[u8] {
+        self.out.as_slice()
+    }
+
+    /// Gives memory back that one large message left behind.
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        let held = self.out.capacity() + self.scratch.capacity();
+        if held > KEPT_CAPACITY {
+            self.settle_large(held);
+        }
+    }
+
+    #[cold]
+    fn settle_large(&mut self, held: usize) {
+        if self.out.len() > held / 4 {
+            self.oversized_for = 0;
+            return;
+        }
+        self.oversized_for += 1;
+        if self.oversized_for >= KEPT_FOR {
+            self.out = AlignedVec::new();
+            self.scratch = Scratch::default();
+            self.oversized_for = 0;
+        }
+    }
+}
+
+impl Fallible for Encoder {
+    type Error = EncodeError;
+}
+
+impl Positional for Encoder {
+    #[inline]
+    fn pos(&self) -> usize {
+        self.out.len()
+    }
+}
+
+impl Writer<EncodeError> for Encoder {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        if bytes.len() > MAX_ARCHIVE - self.out.len() {
+            return Err(EncodeError::TooLarge { limit: MAX_ARCHIVE });
+        }
+        self.out.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+// SAFETY: `Scratch::push` returns space of the given layout that no other live allocation shares.
+unsafe impl Allocator<EncodeError> for Encoder {
+    #[inline]
+    unsafe fn push_alloc(&mut self, layout: Layout) -> Result<NonNull<[u8]>, EncodeError> {
+        self.scratch.push(layout)
+    }
+
+    #[inline]
+    unsafe fn pop_alloc(&mut self, ptr: NonNull<u8>, _: Layout) -> Result<(), EncodeError> {
+        self.scratch.pop(ptr);
+        Ok(())
+    }
+}
+
+/// What a message's `Serialize` needs of its serializer.
+#[doc(hidden)]
+pub trait Sink:
+    Fallible + Writer<<Self as Fallible>::Error> + Allocator<<Self as Fallible>::Error>
+{
+    /// A dynamic array or map with `nodes` values in it begins.
+    fn enter(&mut self, nodes: usize) -> Result<(), Self::Error>;
+    /// It ends.
+    fn leave(&mut self);
+}
+
+impl Sink for Encoder {
+    fn enter(&mut self, nodes: usize) -> Result<(), EncodeError> {
+        self.nesting += 1;
+        if self.nesting > MAX_NESTING {
+            return Err(EncodeError::TooDeep { limit: MAX_NESTING });
+        }
+        let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
+        self.nodes = self.nodes.saturating_add(nodes);
+        if self.nodes > MAX_NODES {
+            return Err(EncodeError::TooManyNodes { limit: MAX_NODES });
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        self.nesting -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_one_large_message_is_given_back_after_many_small_ones() {
+        let mut encoder = Encoder::new();
+        encoder.bytes(&vec![7; 8 << 20]).unwrap();
+        encoder.settle();
+        assert!(encoder.out.capacity() >= 8 << 20);
+        for _ in 0..KEPT_FOR {
+            encoder.clear();
+            encoder.bytes(b"small").unwrap();
+            encoder.settle();
+        }
+        assert_eq!(encoder.out.capacity(), 0);
+    }
+
+    #[test]
+    fn a_buffer_that_stays_in_use_is_kept() {
+        let mut encoder = Encoder::new();
+        let large = vec![7; 8 << 20];
+        for _ in 0..2 * KEPT_FOR {
+            encoder.clear();
+            encoder.bytes(&large).unwrap();
+            encoder.settle();
+        }
+        assert!(encoder.out.capacity() >= large.len());
+    }
+}

@@ -1,0 +1,189 @@
+//! Encoding: what can be sent on a channel, and the reused buffers it is written to.
+//!
+//! A message is encoded into a buffer of the sending thread, which [`with_encoded`] lends out. Buffers are kept, so a
+//! thread that sends messages of similar size allocates nothing. Encoding runs user code (a hand-written `Serialize`
+//! may itself send); each nested message gets a buffer of its own.
+
+mod encoder;
+mod impls;
+mod scratch;
+pub(crate) mod twin;
+
+use std::{cell::Cell, fmt};
+
+use rkyv::rancor::{Source, Trace};
+
+#[doc(hidden)]
+pub use self::encoder::Sink;
+pub use self::encoder::{Encoder, MAX_ARCHIVE};
+use crate::payload::Payload;
+
+/// What can be sent on a channel that carries `T`: `T` itself, and whatever encodes to the same bytes.
+///
+/// | channel carries | can be sent |
+/// |---|---|
+/// | any payload `T` | `T` |
+/// | `String` | `str` |
+/// | `Vec<T>` | `[T]`, `[T; N]` |
+/// | `str` | `String` |
+/// | `[P]` | `Vec<P>`, `[P; N]` |
+/// | [`Args`](crate::Args) | `[Value]`, `Vec<Value>`, `[Value; N]` |
+/// | [`Value`](crate::Value) | `bool`, numbers, `str`, `String`, byte slices |
+/// | a message `Tick` | a twin declared with `#[memit::message(as = Tick)]` |
+#[diagnostic::on_unimplemented(
+    message = "this channel carries `{T}`, not `{Self}`",
+    label = "`{Self}` cannot be sent as `{T}`"
+)]
+pub trait EncodeAs<T: Payload + ?Sized> {
+    /// Writes the bytes that a `T` of the same content would give.
+    ///
+    /// # Errors
+    ///
+    /// See [`EncodeError`].
+    fn encode_as(&self, out: &mut Encoder) -> Result<(), EncodeError>;
+
+    /// The encoded bytes, where `self` already is what would be written.
+    #[doc(hidden)]
+    #[inline]
+    fn encoded(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Payload + ?Sized> EncodeAs<T> for T {
+    #[inline]
+    fn encode_as(&self, out: &mut Encoder) -> Result<(), EncodeError> {
+        self.encode(out)
+    }
+
+    #[inline]
+    fn encoded(&self) -> Option<&[u8]> {
+        Payload::encoded(self)
+    }
+}
+
+/// Encodes `message` as `T` and hands the bytes to `f`.
+///
+/// The bytes are one whole payload. They are valid only inside of `f`, and not aligned in any particular way where the
+/// message was bytes to begin with.
+///
+/// ```
+/// use memit::encode::with_encoded;
+///
+/// let length = with_encoded::<String, _, _>("hello, renderer", |bytes| bytes.len())?;
+/// assert_eq!(length, 24);
+/// # Ok::<(), memit::encode::EncodeError>(())
+/// ```
+///
+/// # Errors
+///
+/// See [`EncodeError`]; `f` is not called then.
+#[inline]
+pub fn with_encoded<T, M, O>(message: &M, f: impl FnOnce(&[u8]) -> O) -> Result<O, EncodeError>
+where
+    T: Payload + ?Sized,
+    M: EncodeAs<T> + ?Sized,
+{
+    if let Some(bytes) = message.encoded() {
+        return Ok(f(bytes));
+    }
+    let mut lease = Lease::take();
+    let encoder = lease.encoder();
+    message.encode_as(encoder)?;
+    Ok(f(encoder.written()))
+}
+
+thread_local! {
+    static IDLE: Cell<Option<Box<Encoder>>> = const { Cell::new(None) };
+}
+
+/// An encoder that is out of the thread-local while it is in use, so that nobody meets one half written.
+struct Lease(Option<Box<Encoder>>);
+
+impl Lease {
+    #[inline]
+    fn take() -> Self {
+        // In a thread that is ending the thread-local may be gone: such a message gets a buffer of its own.
+        let taken = IDLE.try_with(|idle| {
+            let mut encoder = idle.take()?;
+            idle.set(encoder.next.take());
+            Some(encoder)
+        });
+        Lease(taken.ok().flatten())
+    }
+
+    #[inline]
+    fn encoder(&mut self) -> &mut Encoder {
+        let encoder = self.0.get_or_insert_with(|| Box::new(Encoder::new()));
+        encoder.clear();
+        encoder
+    }
+}
+
+impl Drop for Lease {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(mut encoder) = self.0.take() else {
+            return;
+        };
+        encoder.settle();
+        // Without a thread-local the closure drops the encoder.
+        let _ = IDLE.try_with(|idle| {
+            encoder.next = idle.take();
+            idle.set(Some(encoder));
+        });
+    }
+}
+
+/// Why a message could not be encoded. Nothing was sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The archive would be longer than its 32-bit offsets reach.
+    #[error(
+        "the message takes more than the {limit} bytes that an archive may have; send it in pieces"
+    )]
+    TooLarge {
+        /// [`MAX_ARCHIVE`].
+        limit: usize,
+    },
+    /// A dynamic value nests too deep; the receiver would refuse it.
+    #[error("a value nests arrays and maps more than {limit} deep; send it flatter")]
+    TooDeep {
+        /// [`MAX_NESTING`](crate::value::MAX_NESTING).
+        limit: u32,
+    },
+    /// The dynamic values of the message are too many; the receiver would refuse it.
+    #[error(
+        "the message holds more than {limit} dynamic values; use a typed channel, or send it in pieces"
+    )]
+    TooManyNodes {
+        /// [`MAX_NODES`](crate::value::MAX_NODES).
+        limit: u32,
+    },
+    /// No memory for the scratch space.
+    #[error("no memory for {bytes} bytes of scratch space while encoding the message")]
+    OutOfMemory {
+        /// Size of the failed allocation.
+        bytes: usize,
+    },
+    /// A hand-written `Serialize` failed.
+    #[error("the message could not be encoded: {0}")]
+    Other(String),
+}
+
+impl Trace for EncodeError {
+    fn trace<R>(self, _: R) -> Self
+    where
+        R: fmt::Debug + fmt::Display + Send + Sync + 'static,
+    {
+        self
+    }
+}
+
+impl Source for EncodeError {
+    fn new<T: std::error::Error + Send + Sync + 'static>(source: T) -> Self {
+        EncodeError::Other(source.to_string())
+    }
+}

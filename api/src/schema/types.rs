@@ -1,0 +1,147 @@
+//! Schemas of what the language and its library offer.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    num,
+    time::Duration,
+};
+
+use rkyv::Archive;
+
+use super::{Describe, Schema};
+use crate::payload::Plain;
+
+macro_rules! words {
+    ($($type:ty = $word:literal)+) => {$(
+        impl Schema for $type {
+            fn describe(d: &mut Describe) {
+                d.word($word);
+            }
+        }
+    )+};
+}
+
+words! {
+    () = "()"  bool = "bool"  char = "char"  String = "string"  str = "str"  Duration = "duration"
+    u8 = "u8"  u16 = "u16"  u32 = "u32"  u64 = "u64"  u128 = "u128"
+    i8 = "i8"  i16 = "i16"  i32 = "i32"  i64 = "i64"  i128 = "i128"
+    f32 = "f32"  f64 = "f64"
+    num::NonZeroU8 = "nonzero<u8>"  num::NonZeroU16 = "nonzero<u16>"  num::NonZeroU32 = "nonzero<u32>"
+    num::NonZeroU64 = "nonzero<u64>"  num::NonZeroU128 = "nonzero<u128>"
+    num::NonZeroI8 = "nonzero<i8>"  num::NonZeroI16 = "nonzero<i16>"  num::NonZeroI32 = "nonzero<i32>"
+    num::NonZeroI64 = "nonzero<i64>"  num::NonZeroI128 = "nonzero<i128>"
+    Box<str> = "boxed<str>"
+}
+
+impl<P: Plain> Schema for [P] {
+    fn describe(d: &mut Describe) {
+        d.word("slice<");
+        P::describe(d);
+        d.word(">");
+    }
+}
+
+/// Elements without bytes cost a sender nothing, and a receiver that checks four billion of them much.
+macro_rules! refuse_elements_without_bytes {
+    ($element:ty) => {
+        const {
+            assert!(
+                size_of::<<$element as Archive>::Archived>() != 0,
+                "a message cannot hold a Vec or boxed slice of elements without bytes; send their number instead"
+            );
+        }
+    };
+}
+
+impl<T: Schema + Archive> Schema for Vec<T> {
+    fn describe(d: &mut Describe) {
+        refuse_elements_without_bytes!(T);
+        d.word("vec<");
+        T::describe(d);
+        d.word(">");
+    }
+}
+
+impl<T: Schema + Archive> Schema for Box<[T]> {
+    fn describe(d: &mut Describe) {
+        refuse_elements_without_bytes!(T);
+        d.word("boxed<");
+        T::describe(d);
+        d.word(">");
+    }
+}
+
+impl<T: Schema> Schema for Box<T> {
+    fn describe(d: &mut Describe) {
+        d.word("box<");
+        T::describe(d);
+        d.word(">");
+    }
+}
+
+impl<T: Schema> Schema for Option<T> {
+    fn describe(d: &mut Describe) {
+        d.word("option<");
+        T::describe(d);
+        d.word(">");
+    }
+}
+
+impl<T: Schema, const N: usize> Schema for [T; N] {
+    fn describe(d: &mut Describe) {
+        d.word("[");
+        T::describe(d);
+        d.word(&format!(";{N}]"));
+    }
+}
+
+macro_rules! maps {
+    ($($map:ident<$key:ident, $value:ident $(, $state:ident)?> = $word:literal)+) => {$(
+        impl<$key: Schema, $value: Schema $(, $state: 'static)?> Schema for $map<$key, $value $(, $state)?> {
+            fn describe(d: &mut Describe) {
+                d.word(concat!($word, "<"));
+                $key::describe(d);
+                d.word(",");
+                $value::describe(d);
+                d.word(">");
+            }
+        }
+    )+};
+}
+
+maps! { BTreeMap<K, V> = "btreemap"  HashMap<K, V, S> = "hashmap" }
+
+macro_rules! sets {
+    ($($set:ident<$key:ident $(, $state:ident)?> = $word:literal)+) => {$(
+        impl<$key: Schema $(, $state: 'static)?> Schema for $set<$key $(, $state)?> {
+            fn describe(d: &mut Describe) {
+                d.word(concat!($word, "<"));
+                $key::describe(d);
+                d.word(">");
+            }
+        }
+    )+};
+}
+
+sets! { BTreeSet<K> = "btreeset"  HashSet<K, S> = "hashset" }
+
+macro_rules! tuples {
+    ($(($first:ident $($rest:ident)*))+) => {$(
+        impl<$first: Schema, $($rest: Schema),*> Schema for ($first, $($rest,)*) {
+            fn describe(d: &mut Describe) {
+                d.word("(");
+                $first::describe(d);
+                $(
+                    d.word(",");
+                    $rest::describe(d);
+                )*
+                d.word(")");
+            }
+        }
+    )+};
+}
+
+tuples! {
+    (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H) (A B C D E F G H I)
+    (A B C D E F G H I J) (A B C D E F G H I J K) (A B C D E F G H I J K L)
+}

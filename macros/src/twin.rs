@@ -1,0 +1,97 @@
+//! A borrowed twin: a struct that is sent as another one.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote, quote_spanned};
+use syn::{Data, DeriveInput, Error, Index, Path, Type, spanned::Spanned};
+
+use crate::message::names;
+
+pub(crate) fn expand(
+    memit: &Path,
+    target: &Type,
+    item: &DeriveInput,
+) -> Result<TokenStream, Error> {
+    let Data::Struct(data) = &item.data else {
+        return Err(Error::new(
+            item.ident.span(),
+            "only a struct can be a twin; for an enum, send the message itself",
+        ));
+    };
+    let fields = &data.fields;
+    let ident = &item.ident;
+    let (impl_generics, parameters, where_clause) = item.generics.split_for_impl();
+    let rkyv = quote!(#memit::rkyv);
+    let private = quote!(#memit::__private);
+
+    let names = names(fields);
+    let types = fields.iter().map(|field| &field.ty);
+    let members: Vec<_> = fields.members().collect();
+    let places: Vec<_> = (0..fields.len())
+        .map(|index| format_ident!("place{index}"))
+        .collect();
+    let indices = (0..fields.len()).map(Index::from);
+    // The spans put a complaint about a field's type where the type stands.
+    let serialized = fields.iter().zip(&members).map(|(field, member)| {
+        quote_spanned! {field.ty.span()=>
+            #private::serialize_field(|message: &#target| &message.#member, &self.#member, out)?
+        }
+    });
+    let resolved = members
+        .iter()
+        .zip(&places)
+        .zip(indices)
+        .map(|((member, place), index)| {
+            quote! {
+                #private::resolve_field(
+                    |message: &#target| &message.#member, &self.#member, resolver.#index, #place,
+                );
+            }
+        });
+
+    let wrong_fields = format!(
+        "`{ident}` is a twin of `{}`, so it needs the same fields in the same order",
+        quote!(#target),
+    );
+    Ok(quote! {
+        #item
+
+        const _: () = {
+            type __Archived = <#target as #rkyv::Archive>::Archived;
+
+            const _: () = assert!(
+                #private::same_names(<#target as #private::FieldNames>::NAMES, &[#(#names),*]),
+                #wrong_fields
+            );
+
+            #[automatically_derived]
+            impl #impl_generics #private::Borrowed for #ident #parameters #where_clause {
+                type Resolver = (#(<#types as #private::Borrowed>::Resolver,)*);
+            }
+
+            #[automatically_derived]
+            impl #impl_generics #private::BorrowedAs<#target> for #ident #parameters #where_clause {
+                fn serialize_as(
+                    &self,
+                    out: &mut #memit::encode::Encoder,
+                ) -> ::core::result::Result<Self::Resolver, #memit::encode::EncodeError> {
+                    ::core::result::Result::Ok((#(#serialized,)*))
+                }
+
+                fn resolve_as(&self, resolver: Self::Resolver, place: #rkyv::Place<__Archived>) {
+                    #rkyv::munge::munge!(let __Archived { #(#members: #places),* } = place);
+                    #(#resolved)*
+                }
+            }
+
+            #[automatically_derived]
+            impl #impl_generics #memit::encode::EncodeAs<#target> for #ident #parameters #where_clause {
+                fn encode_as(
+                    &self,
+                    out: &mut #memit::encode::Encoder,
+                ) -> ::core::result::Result<(), #memit::encode::EncodeError> {
+                    out.archive(&#private::Wrapped::<Self, #target>::new(self))
+                }
+            }
+        };
+    })
+}
