@@ -1,0 +1,281 @@
+//! Dispatching: what the engine delivers, taken to the listeners.
+
+use std::{
+    any::Any,
+    cell::{Cell, OnceCell},
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+};
+
+use memit_engine::{Announced, Disconnect, Handler, Incoming, Link, ReplyStatus, Violation};
+
+use super::{
+    Callback, Emitter, Heard,
+    kinds::{Kind, KindId, Kinds},
+    table::{Seat, Signature, Table, Topic},
+};
+use crate::{
+    DispatchError, Failure, Peer, Sender,
+    event::{Call, Delivery},
+    outgoing::Outgoing,
+};
+
+/// Bytes of schema text that one connection may bring in all; a program with more types than that on its channels is not known.
+const MAX_SCHEMAS: usize = 4 << 20;
+/// Bytes of text that go back to a caller whose call failed.
+const MAX_REASON: usize = 2048;
+
+/// What one endpoint knows of its peers. It belongs to whoever dispatches.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    kinds: Kinds,
+    /// Sorted by the links' ids.
+    connections: Vec<Connection>,
+    /// The connection of the last message, which is often that of the next.
+    recent: usize,
+    /// Why the last connection ended.
+    pub(crate) last_end: Option<Disconnect>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    id: u64,
+    sender: Sender,
+    /// By the channel's number.
+    channels: Vec<Option<KindId>>,
+    schema_bytes: usize,
+}
+
+impl Peers {
+    fn position(&mut self, link: u64) -> Option<usize> {
+        if self.connections.get(self.recent).is_none_or(|connection| connection.id != link) {
+            self.recent = self.connections.binary_search_by_key(&link, |connection| connection.id).ok()?;
+        }
+        Some(self.recent)
+    }
+
+    /// Drops what is known of every peer.
+    pub(crate) fn clear(&mut self) {
+        self.connections.clear();
+        self.kinds = Kinds::default();
+    }
+}
+
+/// Takes what one turn of the engine delivers to the listeners in `table`.
+pub(crate) struct Dispatcher<'d> {
+    pub(crate) emitter: &'d Emitter,
+    pub(crate) outgoing: &'d Arc<Outgoing>,
+    pub(crate) table: &'d mut Table<Callback>,
+    pub(crate) peers: &'d mut Peers,
+    /// How many messages, arrivals and departures came.
+    pub(crate) handled: usize,
+}
+
+impl Handler for Dispatcher<'_> {
+    fn connected(&mut self, link: &Arc<Link>) {
+        self.handled += 1;
+        let sender = Sender::new(Arc::clone(link), Arc::clone(self.outgoing));
+        let connection = Connection { id: link.id(), sender: sender.clone(), channels: Vec::new(), schema_bytes: 0 };
+        if let Err(at) = self.peers.connections.binary_search_by_key(&link.id(), |connection| connection.id) {
+            self.peers.connections.insert(at, connection);
+        }
+        drop(self.emitter.refresh(self.table));
+        for seat in seats(self.table, &Topic::Connect) {
+            if let Some(Callback::Connect(call)) = self.table.listener(seat).map(|listener| &mut listener.call)
+                && let Some(failure) = call(&sender)
+            {
+                report(self.table, &DispatchError::ConnectionListener { peer: sender.peer(), failure });
+            }
+        }
+    }
+
+    fn announced(&mut self, link: &Arc<Link>, channel: Announced<'_>) -> Result<(), Violation> {
+        let Some(at) = self.peers.position(link.id()) else { return Ok(()) };
+        let Peers { connections, kinds, .. } = &mut *self.peers;
+        let connection = &mut connections[at];
+        connection.schema_bytes += channel.message.len() + channel.reply.len() + channel.error.len();
+        if connection.schema_bytes > MAX_SCHEMAS {
+            return Err(Violation(format!("the schemas that it announced are longer than {MAX_SCHEMAS} bytes in all")));
+        }
+        let signature =
+            Signature { message: channel.message.into(), reply: channel.reply.into(), error: channel.error.into() };
+        let number = usize::from(channel.channel);
+        if connection.channels.len() <= number {
+            connection.channels.resize(number + 1, None);
+        }
+        let kind = kinds.enter(channel.name, &signature);
+        if let Some(replaced) = connection.channels[number].replace(kind) {
+            kinds.leave(replaced);
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: Incoming<'_>) {
+        self.handled += 1;
+        let removed = self.emitter.refresh(self.table);
+        let call = message.call.map(|token| Call { token, answered: Cell::new(false), failure: OnceCell::new() });
+        let Some(at) = self.peers.position(message.link.id()) else { return };
+        let Peers { connections, kinds, .. } = &mut *self.peers;
+        let connection = &connections[at];
+        let kind = connection.channels.get(usize::from(message.channel)).copied().flatten().and_then(|id| kinds.get(id));
+        let Some(kind) = kind else { return };
+        kind.resolve(self.table);
+        let delivery = Delivery {
+            sender: &connection.sender,
+            emitter: self.emitter,
+            channel: kind.name(),
+            bytes: message.bytes,
+            call,
+            valid_as: Cell::new(None),
+        };
+        let emitted = emit(self.table, kind, &delivery);
+        // Only now: dropping listeners runs user code, which may panic, and the message came first.
+        drop(removed);
+        if let Err(panic) = emitted {
+            panic::resume_unwind(panic);
+        }
+    }
+
+    fn disconnected(&mut self, link: &Arc<Link>, reason: &Disconnect) {
+        self.handled += 1;
+        self.peers.last_end = Some(reason.clone());
+        if let Some(at) = self.peers.position(link.id()) {
+            let gone = self.peers.connections.remove(at);
+            for kind in gone.channels.into_iter().flatten() {
+                self.peers.kinds.leave(kind);
+            }
+        }
+        drop(self.emitter.refresh(self.table));
+        let peer = Peer::of(link);
+        for seat in seats(self.table, &Topic::Disconnect) {
+            if let Some(Callback::Disconnect(call)) = self.table.listener(seat).map(|listener| &mut listener.call)
+                && let Some(failure) = call(&peer, reason)
+            {
+                report(self.table, &DispatchError::ConnectionListener { peer, failure });
+            }
+        }
+    }
+}
+
+/// Runs the listeners of `kind` and answers the caller, if there is one who has no answer yet. A listener's panic ends the emit and comes out.
+fn emit(table: &mut Table<Callback>, kind: &Kind, delivery: &Delivery<'_>) -> Result<(), Box<dyn Any + Send>> {
+    let seats = kind.seats(delivery.call.is_some());
+    if seats.is_empty() {
+        unheard(table, kind, delivery);
+        return Ok(());
+    }
+    // Sound across a panic: the table does not change during an emit, and what a listener leaves half done is its own.
+    let ran = panic::catch_unwind(AssertUnwindSafe(|| {
+        for &seat in seats {
+            if !deliver(table, seat, delivery) {
+                break;
+            }
+        }
+    }));
+    let Some(call) = &delivery.call else { return ran };
+    if !call.answered.get() {
+        match &ran {
+            Err(panic) => answer(delivery, call, ReplyStatus::ListenerPanicked, panic_text(panic.as_ref())),
+            Ok(()) => match call.failure.get() {
+                Some(failure) => answer(delivery, call, ReplyStatus::ReplyFailed, failure),
+                None if *kind.signature().reply == *b"()" => answer(delivery, call, ReplyStatus::Value, ""),
+                None => answer(delivery, call, ReplyStatus::NoReply, ""),
+            },
+        }
+    }
+    ran
+}
+
+/// Runs one listener. `false` if the message is none, which ends its sender's connection.
+#[inline]
+fn deliver(table: &mut Table<Callback>, seat: Seat, delivery: &Delivery<'_>) -> bool {
+    let Some(listener) = table.listener(seat) else { return true };
+    let Callback::Message(call) = &mut listener.call else { return true };
+    match call(delivery) {
+        Heard::Done => true,
+        Heard::Failed(failure) => {
+            failed(table, delivery, failure);
+            true
+        }
+        Heard::Invalid(invalid) => {
+            refuse(table, delivery, invalid.to_string());
+            false
+        }
+    }
+}
+
+/// Nobody hears the message: a caller is told why, and types that do not fit are an error.
+#[cold]
+fn unheard(table: &mut Table<Callback>, kind: &Kind, delivery: &Delivery<'_>) {
+    let others = kind.others();
+    if others.is_empty() {
+        if let Some(call) = &delivery.call {
+            answer(delivery, call, ReplyStatus::NoListener, "");
+        }
+        return;
+    }
+    let show = |signature: &Signature| show(signature, delivery.call.is_some());
+    let found = show(kind.signature());
+    let expected = others.iter().map(show).collect::<Vec<_>>().join(" or ");
+    if let Some(call) = &delivery.call {
+        let text = format!("{:?} is called with {found} and listened to with {expected}", delivery.channel);
+        answer(delivery, call, ReplyStatus::SchemaMismatch, &text);
+    }
+    let (channel, peer) = (Arc::clone(delivery.channel), delivery.sender.peer());
+    report(table, &DispatchError::SchemaMismatch { channel, peer, found, expected });
+}
+
+#[cold]
+fn failed(table: &mut Table<Callback>, delivery: &Delivery<'_>, failure: Failure) {
+    if let Some(call) = &delivery.call {
+        call.failure.get_or_init(|| failure.to_string());
+    }
+    let (channel, peer) = (Arc::clone(delivery.channel), delivery.sender.peer());
+    report(table, &DispatchError::Listener { channel, peer, failure });
+}
+
+#[cold]
+fn refuse(table: &mut Table<Callback>, delivery: &Delivery<'_>, reason: String) {
+    if let Some(call) = &delivery.call {
+        call.answered.set(true);
+    }
+    let (channel, peer) = (Arc::clone(delivery.channel), delivery.sender.peer());
+    delivery.sender.link().disconnect(Disconnect::violation(format_args!("a message on {channel:?} was invalid: {reason}")));
+    report(table, &DispatchError::InvalidMessage { channel, peer, reason });
+}
+
+/// Ends a call without a listener's value. If that fails nobody waits any more.
+#[cold]
+fn answer(delivery: &Delivery<'_>, call: &Call, status: ReplyStatus, text: &str) {
+    call.answered.set(true);
+    let end = text.floor_char_boundary(MAX_REASON.min(delivery.sender.max_message()));
+    let _ = delivery.sender.link().reply(call.token, status, &text.as_bytes()[..end]);
+}
+
+/// Takes an error to the error listeners, or to the log if there are none.
+fn report(table: &mut Table<Callback>, error: &DispatchError) {
+    let seats = seats(table, &Topic::Error);
+    if seats.is_empty() {
+        tracing::error!(%error, "memit");
+    }
+    for seat in seats {
+        if let Some(Callback::Error(call)) = table.listener(seat).map(|listener| &mut listener.call) {
+            call(error);
+        }
+    }
+}
+
+fn seats(table: &Table<Callback>, topic: &Topic) -> Vec<Seat> {
+    table.listeners(topic).map(|(seat, _)| seat).collect()
+}
+
+fn show(signature: &Signature, call: bool) -> String {
+    let [message, reply, error] =
+        [&signature.message, &signature.reply, &signature.error].map(|schema| String::from_utf8_lossy(schema));
+    if call { format!("({message}) -> {reply} or {error}") } else { message.into_owned() }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)")
+}

@@ -1,0 +1,297 @@
+//! What can go wrong, one enum per operation. The engine's enums are repeated here where an operation of this crate can fail in more ways.
+
+use std::{fmt, sync::Arc};
+
+pub use memit_engine::{BindError, Busy, ConnectError, Disconnect};
+
+use crate::{EncodeError, Failure, Peer};
+
+/// Why a message was not sent. Nothing of it was, and nothing else was lost: the same message may be sent again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// No space now: in the ring for [`try_send`](crate::Sender::try_send), in the queue for whoever sends from the dispatching thread.
+    #[error("the peer has not made space for {len} more bytes; send again later, or send less")]
+    Full {
+        /// The message's length in bytes.
+        len: usize,
+    },
+    /// No space until the deadline.
+    #[error("the peer made no space for {len} bytes in time; it may be slow or stopped")]
+    Timeout {
+        /// The message's length in bytes.
+        len: usize,
+    },
+    /// This connection can never carry the message.
+    #[error("a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces")]
+    TooLarge {
+        /// The message's length in bytes.
+        len: usize,
+        /// The most that one message may have, in bytes.
+        max: usize,
+    },
+    /// The sending thread is the one that would have to make space.
+    #[error("the ring to the peer is full, and this very thread dispatches the peer; use try_send or another thread")]
+    WouldDeadlock,
+    /// The connection has ended.
+    #[error("not sent: {0}")]
+    Disconnected(#[source] Disconnect),
+    /// The handle came through a fork, and the connection belongs to the parent.
+    #[error("this process is a fork of the one that owns the connection; connect again in the child")]
+    Forked,
+    /// The message could not be encoded.
+    #[error("the message could not be encoded: {0}")]
+    Encode(#[from] EncodeError),
+    /// The channel cannot be announced to the peer.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+}
+
+/// Why nothing can be sent on a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChannelError {
+    /// The endpoint sends on too many channels already.
+    #[error("this endpoint already sends on {max} channels, the most there can be; put what varies into the message, not into the name")]
+    TooMany {
+        /// How many there may be.
+        max: usize,
+    },
+    /// The name is too long.
+    #[error("the channel's name has {len} bytes and may have {max}; shorten it")]
+    NameTooLong {
+        /// The name's length in bytes.
+        len: usize,
+        /// The most that it may have.
+        max: usize,
+    },
+    /// A type's description is too long.
+    #[error("the description of the channel's types has {len} bytes and may have {max}; split the type over several channels")]
+    SchemaTooLong {
+        /// The description's length in bytes.
+        len: usize,
+        /// The most that it may have.
+        max: usize,
+    },
+}
+
+/// Why a synchronous call brought no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// Nobody listens on the channel at the other side.
+    #[error("nobody listens on this channel at the other side; register a listener there, or check the channel's name")]
+    NoListener,
+    /// The listeners ran and none set a return value.
+    #[error("the listeners ran and none set a return value; call event.set_return_value in one of them")]
+    NoReply,
+    /// A listener panicked, with this text.
+    #[error("the listener panicked: {0}")]
+    ListenerPanicked(String),
+    /// The channel is listened to with other types only; the text shows both.
+    #[error("the channel's types differ between the two sides: {0}")]
+    SchemaMismatch(String),
+    /// The listener failed, or its value could not be sent.
+    #[error("the listener could not answer: {0}")]
+    ReplyFailed(String),
+    /// No answer until the deadline. A late one is dropped.
+    #[error("no answer arrived in time; the peer may be slow, stopped, or not dispatching")]
+    Timeout,
+    /// The caller waits for the callee, which waits for the caller.
+    #[error("the other side's dispatching thread waits for this one; call from another thread, or send a message instead")]
+    WouldDeadlock,
+    /// No space for the message, in the queue of the dispatching thread.
+    #[error("the peer has not made space for {len} more bytes; call again later, or send less")]
+    Full {
+        /// The message's length in bytes.
+        len: usize,
+    },
+    /// This connection can never carry the message.
+    #[error("a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces")]
+    TooLarge {
+        /// The message's length in bytes.
+        len: usize,
+        /// The most that the message of a call may have, in bytes.
+        max: usize,
+    },
+    /// The connection ended before the answer came.
+    #[error("no answer: {0}")]
+    Disconnected(#[source] Disconnect),
+    /// The handle came through a fork, and the connection belongs to the parent.
+    #[error("this process is a fork of the one that owns the connection; connect again in the child")]
+    Forked,
+    /// The message could not be encoded.
+    #[error("the message could not be encoded: {0}")]
+    Encode(#[from] EncodeError),
+    /// The channel cannot be announced to the peer.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+}
+
+/// Why [`Event::set_return_value`](crate::Event::set_return_value) returned nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReturnError {
+    /// The value does not fit.
+    #[error("a value of {len} bytes was to be returned and at most {max} fit; raise the ring capacity or send it in pieces")]
+    TooLarge {
+        /// The value's length in bytes.
+        len: usize,
+        /// The most that a returned value may have, in bytes.
+        max: usize,
+    },
+    /// The value could not be encoded.
+    #[error("the value could not be encoded: {0}")]
+    Encode(#[from] EncodeError),
+}
+
+/// Why an endpoint does not dispatch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Another thread dispatches, or the listener that asks runs inside a dispatch.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// The endpoint was shut down.
+    #[error("this endpoint was shut down; make a new one to go on")]
+    ShutDown,
+    /// The renderer's main is gone, so nothing will ever arrive.
+    #[error("nothing left to dispatch: {0}")]
+    Disconnected(#[source] Disconnect),
+}
+
+/// What went wrong while dispatching, for the listeners of [`Emitter::on_error`](crate::Emitter::on_error).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DispatchError {
+    /// A message or call came on a channel that is listened to with other types only.
+    SchemaMismatch {
+        /// The channel's name.
+        channel: Arc<str>,
+        /// Who sent it.
+        peer: Peer,
+        /// The sender's types.
+        found: String,
+        /// The listeners' types.
+        expected: String,
+    },
+    /// A message was not a valid encoding of its type; its sender was disconnected.
+    InvalidMessage {
+        /// The channel's name.
+        channel: Arc<str>,
+        /// Who sent it.
+        peer: Peer,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A message's listener returned an error.
+    Listener {
+        /// The channel's name.
+        channel: Arc<str>,
+        /// Who sent the message.
+        peer: Peer,
+        /// What the listener returned.
+        failure: Failure,
+    },
+    /// A listener of [`on_connect`](crate::Emitter::on_connect) or [`on_disconnect`](crate::Emitter::on_disconnect) returned an error.
+    ConnectionListener {
+        /// Who came or went.
+        peer: Peer,
+        /// What the listener returned.
+        failure: Failure,
+    },
+}
+
+impl DispatchError {
+    /// The peer whose message, arrival or departure led here.
+    pub fn peer(&self) -> Peer {
+        match self {
+            Self::SchemaMismatch { peer, .. }
+            | Self::InvalidMessage { peer, .. }
+            | Self::Listener { peer, .. }
+            | Self::ConnectionListener { peer, .. } => *peer,
+        }
+    }
+
+    /// The channel of the message that led here.
+    pub fn channel(&self) -> Option<&str> {
+        match self {
+            Self::SchemaMismatch { channel, .. }
+            | Self::InvalidMessage { channel, .. }
+            | Self::Listener { channel, .. } => Some(channel),
+            Self::ConnectionListener { .. } => None,
+        }
+    }
+}
+
+impl std::error::Error for DispatchError {}
+
+impl fmt::Display for DispatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SchemaMismatch { channel, peer, found, expected } => write!(
+                f,
+                "channel {channel:?}: {peer} sends {found} and the listeners here expect {expected}; make both sides use the same types"
+            ),
+            Self::InvalidMessage { channel, peer, reason } => {
+                write!(f, "channel {channel:?}: {peer} sent bytes that are no valid message and was disconnected: {reason}")
+            }
+            Self::Listener { channel, peer, failure } => {
+                write!(f, "channel {channel:?}: the listener failed on a message from {peer}: {failure}")
+            }
+            Self::ConnectionListener { peer, failure } => {
+                write!(f, "a connection listener failed on {peer}: {failure}")
+            }
+        }
+    }
+}
+
+impl From<memit_engine::SendError> for SendError {
+    fn from(error: memit_engine::SendError) -> Self {
+        use memit_engine::SendError as Engine;
+        match error {
+            Engine::Full { len } => Self::Full { len },
+            Engine::Timeout { len } => Self::Timeout { len },
+            Engine::TooLarge { len, max } => Self::TooLarge { len, max },
+            Engine::WouldDeadlock => Self::WouldDeadlock,
+            Engine::Disconnected(reason) => Self::Disconnected(reason),
+            Engine::Forked => Self::Forked,
+            other => Self::Disconnected(Disconnect::violation(other)),
+        }
+    }
+}
+
+impl From<memit_engine::CallError> for CallError {
+    fn from(error: memit_engine::CallError) -> Self {
+        use memit_engine::CallError as Engine;
+        match error {
+            Engine::NoListener => Self::NoListener,
+            Engine::NoReply => Self::NoReply,
+            Engine::ListenerPanicked(text) => Self::ListenerPanicked(text),
+            Engine::SchemaMismatch(text) => Self::SchemaMismatch(text),
+            Engine::ReplyFailed(text) => Self::ReplyFailed(text),
+            Engine::Timeout => Self::Timeout,
+            Engine::WouldDeadlock => Self::WouldDeadlock,
+            Engine::TooLarge { len, max } => Self::TooLarge { len, max },
+            Engine::Disconnected(reason) => Self::Disconnected(reason),
+            Engine::Forked => Self::Forked,
+            other => Self::ReplyFailed(other.to_string()),
+        }
+    }
+}
+
+/// Before a call goes out its channel is announced, which is a send.
+impl From<SendError> for CallError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Full { len } => Self::Full { len },
+            SendError::Timeout { .. } => Self::Timeout,
+            SendError::TooLarge { len, max } => Self::TooLarge { len, max },
+            SendError::WouldDeadlock => Self::WouldDeadlock,
+            SendError::Disconnected(reason) => Self::Disconnected(reason),
+            SendError::Forked => Self::Forked,
+            SendError::Encode(error) => Self::Encode(error),
+            SendError::Channel(error) => Self::Channel(error),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What a listener is told besides the message, and what it can do with it.
+
+use std::{
+    any::TypeId,
+    cell::{Cell, OnceCell},
+    fmt,
+    marker::PhantomData,
+    sync::Arc,
+};
+
+use memit_engine::{CallToken, ReplyError, ReplyStatus};
+
+use crate::{EncodeAs, Emitter, Failure, IntoChannel, InvalidPayload, Payload, Peer, ReturnError, SendError, Sender, encode};
+
+/// One message on its way through the listeners.
+///
+/// `T` is the channel's message, `R` its return value, `E` its error.
+pub struct Event<'e, T: ?Sized, R: ?Sized = (), E = Failure> {
+    delivery: &'e Delivery<'e>,
+    types: PhantomData<Types<T, R, E>>,
+}
+
+type Types<T, R, E> = fn() -> (*const T, *const R, *const E);
+
+impl<'e, T, R, E> Event<'e, T, R, E>
+where
+    T: Payload + ?Sized,
+    R: Payload + ?Sized,
+{
+    pub(crate) fn new(delivery: &'e Delivery<'e>) -> Self {
+        Self { delivery, types: PhantomData }
+    }
+
+    /// The way back to the peer that sent this message. Clone it to keep it.
+    pub fn sender(&self) -> &'e Sender {
+        self.delivery.sender
+    }
+
+    /// Sends `message` to the peer that sent this one: short for `event.sender().send(channel, message)`.
+    pub fn reply<C, M>(&self, channel: C, message: &M) -> Result<(), SendError>
+    where
+        C: IntoChannel,
+        M: EncodeAs<C::Message> + ?Sized,
+    {
+        self.sender().send(channel, message)
+    }
+
+    /// Answers the peer's `send_sync` at once. The first value that a listener sets is the answer; later ones do nothing.
+    ///
+    /// It does nothing either for a message that was merely sent, and for a caller that no longer waits, so a listener need not tell them apart.
+    pub fn set_return_value<M>(&mut self, value: &M) -> Result<(), ReturnError>
+    where
+        M: EncodeAs<R> + ?Sized,
+    {
+        let Some(call) = &self.delivery.call else { return Ok(()) };
+        if call.answered.get() {
+            return Ok(());
+        }
+        encode::with_encoded::<R, M, _>(value, |bytes| match self.delivery.sender.link().reply(call.token, ReplyStatus::Value, bytes) {
+            Err(ReplyError::TooLarge { len, max }) => {
+                call.answered.set(true);
+                Err(ReturnError::TooLarge { len, max })
+            }
+            // The rest means that nobody waits any more.
+            Ok(()) | Err(_) => {
+                call.answered.set(true);
+                Ok(())
+            }
+        })?
+    }
+
+    /// Whether the peer waits for a return value.
+    pub fn is_call(&self) -> bool {
+        self.delivery.call.is_some()
+    }
+
+    /// Who sent the message.
+    pub fn peer(&self) -> Peer {
+        self.delivery.sender.peer()
+    }
+
+    /// The name of the channel on which the message came.
+    pub fn channel(&self) -> &'e str {
+        self.delivery.channel
+    }
+
+    /// The endpoint's listeners, to add or remove some. Changes count from the next message on.
+    pub fn emitter(&self) -> &'e Emitter {
+        self.delivery.emitter
+    }
+}
+
+impl<T: ?Sized, R: ?Sized, E> fmt::Debug for Event<'_, T, R, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("channel", &self.delivery.channel)
+            .field("sender", &self.delivery.sender)
+            .field("call", &self.delivery.call.is_some())
+            .finish()
+    }
+}
+
+/// One message, whatever its types: what all its listeners share.
+pub(crate) struct Delivery<'d> {
+    pub(crate) sender: &'d Sender,
+    pub(crate) emitter: &'d Emitter,
+    pub(crate) channel: &'d Arc<str>,
+    pub(crate) bytes: &'d [u8],
+    pub(crate) call: Option<Call>,
+    /// The type as which the bytes have been validated.
+    pub(crate) valid_as: Cell<Option<TypeId>>,
+}
+
+/// A peer that waits for a return value.
+pub(crate) struct Call {
+    pub(crate) token: CallToken,
+    pub(crate) answered: Cell<bool>,
+    /// What the first listener that failed says.
+    pub(crate) failure: OnceCell<String>,
+}
+
+impl Delivery<'_> {
+    /// The message as a `T`; validated for the first of the listeners that share that type.
+    #[allow(unsafe_code)]
+    #[inline]
+    pub(crate) fn view<T: Payload + ?Sized>(&self) -> Result<&T::View, InvalidPayload> {
+        let id = TypeId::of::<T>();
+        if self.valid_as.get() == Some(id) {
+            // SAFETY: `valid_as` is set below only, after `T::view` accepted these very bytes as this very type. They are either private to this
+            // process, borrowed for as long as this delivery lives, or, under full trust, promised not to change for as long.
+            return Ok(unsafe { T::view_unchecked(self.bytes) });
+        }
+        let view = T::view(self.bytes)?;
+        self.valid_as.set(Some(id));
+        Ok(view)
+    }
+}

@@ -1,0 +1,101 @@
+//! The value that answered a synchronous call.
+#![allow(unsafe_code)]
+//! Invariants:
+//! 1. The bytes of a [`Reply<R>`] passed `R::view` when it was made.
+//! 2. They are private to it and never written again while it lives.
+
+use std::{cell::RefCell, fmt, marker::PhantomData, mem, ops::Deref};
+
+use memit_engine::{AlignedBytes, Disconnect, Link};
+
+use crate::{CallError, Payload};
+
+/// What a synchronous call returned. It derefs to the value's archived form, as a listener would see it.
+///
+/// The value is this process's own copy, which holds up nothing at the peer, so it may be kept for any time.
+pub struct Reply<R: Payload + ?Sized> {
+    buffer: Buffer,
+    view: PhantomData<R::View>,
+}
+
+impl<R: Payload + ?Sized> Reply<R> {
+    /// Looks at the answer that `link` brought. One that is no valid `R` costs the peer the connection.
+    pub(crate) fn new(buffer: Buffer, link: &Link) -> Result<Self, CallError> {
+        if let Err(invalid) = R::view(buffer.0.as_slice()) {
+            let reason = Disconnect::violation(format_args!("it answered a call with an invalid value: {invalid}"));
+            link.disconnect(reason.clone());
+            return Err(CallError::Disconnected(reason));
+        }
+        Ok(Self { buffer, view: PhantomData })
+    }
+
+    /// The value itself.
+    pub fn into_owned(self) -> R::Owned {
+        R::own(&self)
+    }
+}
+
+impl<R: Payload + ?Sized> Deref for Reply<R> {
+    type Target = R::View;
+
+    #[inline]
+    fn deref(&self) -> &R::View {
+        // SAFETY: by 1 the bytes are valid, and by 2 they have not changed since.
+        unsafe { R::view_unchecked(self.buffer.0.as_slice()) }
+    }
+}
+
+impl<R: Payload<View: fmt::Debug> + ?Sized> fmt::Debug for Reply<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<R: Payload<View: fmt::Display> + ?Sized> fmt::Display for Reply<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// A reply compares as its archived form does.
+impl<R: Payload<View: PartialEq<T>> + ?Sized, T: ?Sized> PartialEq<T> for Reply<R> {
+    fn eq(&self, other: &T) -> bool {
+        **self == *other
+    }
+}
+
+/// How many buffers a thread keeps for its next calls, and up to which size each.
+const POOLED: usize = 8;
+const POOLED_BYTES: usize = 256 << 10;
+
+thread_local! {
+    static POOL: RefCell<Vec<AlignedBytes>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Bytes that go back to the pool of the thread that drops them.
+pub(crate) struct Buffer(AlignedBytes);
+
+impl Buffer {
+    /// For an answer to come.
+    pub(crate) fn take() -> Self {
+        Self(POOL.try_with(|pool| pool.borrow_mut().pop()).ok().flatten().unwrap_or_default())
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut AlignedBytes {
+        &mut self.0
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut bytes = mem::take(&mut self.0);
+        // A thread that ends may have no pool any more.
+        let _ = POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            if pool.len() < POOLED && bytes.capacity() <= POOLED_BYTES {
+                bytes.clear();
+                pool.push(bytes);
+            }
+        });
+    }
+}

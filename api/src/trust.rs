@@ -1,0 +1,3 @@
+//! How far an endpoint believes its peers.
+
+pub use memit_engine::{FullTrust, Trust};
