@@ -1,0 +1,26 @@
+//! The memory that one side of a connection writes and the other reads.
+//!
+//! Each side owns one outbox: sealed memory that only its process can write, which the kernel enforces. In it lie the
+//! ring of its outgoing frames, how far it has consumed the peer's ring, its doorbell words, and the slots for its
+//! replies. So every shared word has one writer, and all that a hostile peer can do is to write nonsense into its own
+//! outbox: whatever is read there is read once, checked, and then used.
+//!
+//! | file     | idea                                                       |
+//! |----------|------------------------------------------------------------|
+//! | `layout` | the drawing: where everything lies                         |
+//! | `header` | what is checked before anything else is read               |
+//! | `create` | [`OwnOutbox`]: make, seal, write                           |
+//! | `accept` | [`PeerOutbox`]: take, distrust, read                       |
+
+mod accept;
+mod create;
+mod header;
+mod layout;
+
+pub use accept::OutboxRejected;
+pub(crate) use accept::{Limits, PeerHead, PeerOutbox};
+pub(crate) use create::{OwnHead, OwnOutbox};
+pub use header::{HeaderField, HeaderRefused};
+pub(crate) use layout::{Geometry, SlotHeader};
+
+pub use crate::sys::memfd::{CreateError, MemoryRefused};

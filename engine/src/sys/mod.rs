@@ -1,0 +1,14 @@
+//! Linux, one file for each family of calls.
+
+pub(crate) mod barrier;
+pub(crate) mod bytes;
+pub(crate) mod discard;
+pub(crate) mod epoll;
+pub(crate) mod fdset;
+pub(crate) mod fork;
+pub(crate) mod futex;
+pub(crate) mod map;
+pub(crate) mod memfd;
+pub(crate) mod pidfd;
+pub(crate) mod sigmask;
+pub(crate) mod socket;
