@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use memit_ringbuf::{Key, MappedRing, PeerCursor};
 
@@ -114,7 +114,7 @@ impl PeerOutbox {
         }
     }
 
-    /// What the peer rings when it has sent: to wait on, and to load with [`Ordering::Relaxed`], no more. The memory
+    /// What the peer rings when it has sent: to wait on, and to load with `Ordering::Relaxed`, no more. The memory
     /// is read-only.
     #[inline]
     pub(crate) fn data_bell(&self) -> &AtomicU32 {
@@ -187,7 +187,7 @@ impl PeerCursor for PeerHead {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::fence;
+    use std::sync::atomic::{Ordering, fence};
     use std::thread;
 
     use memit_ringbuf::{Capacity, Consumer, Header, Producer};

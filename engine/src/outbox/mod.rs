@@ -21,6 +21,6 @@ pub use accept::OutboxRejected;
 pub(crate) use accept::{Limits, PeerHead, PeerOutbox};
 pub(crate) use create::{OwnHead, OwnOutbox};
 pub use header::{HeaderField, HeaderRefused};
-pub(crate) use layout::{Geometry, SlotHeader};
+pub(crate) use layout::Geometry;
 
 pub use crate::sys::memfd::{CreateError, MemoryRefused};

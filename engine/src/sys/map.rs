@@ -7,8 +7,9 @@
 //!    that was found sealed.
 //! 2. The bytes are touched by atomic accesses and by [`bytes`] alone; those of a read-only map by relaxed loads of
 //!    at most eight bytes, which are the accesses that Rust defines for read-only memory.
-//! 3. A forked child inherits no map (`MADV_DONTFORK`). Every operation of this crate asks for the epoch before it
-//!    comes here; `Drop` in a child leaves the address alone, since something else may be mapped there.
+//! 3. A forked child inherits no map that it has a handle of (`MADV_DONTFORK`). Every operation of this crate asks
+//!    for the epoch before it comes here; `Drop` in a child leaves the address alone, since something else may be
+//!    mapped there.
 //! 4. `base` is a multiple of the page size, and offsets are checked against `len` and for alignment.
 #![allow(unsafe_code)]
 
@@ -113,18 +114,6 @@ impl ReadOnlyMap {
         let from = self.0.at(offset, to.len().next_multiple_of(8));
         // SAFETY: `at` checked that all of it is mapped and aligned (invariants 1 and 4).
         unsafe { bytes::copy_from_shared(from.as_ptr(), to) };
-    }
-
-    /// The bytes at `offset` where they lie.
-    ///
-    /// # Safety
-    ///
-    /// The peer does not write to them while the slice lives.
-    pub(crate) unsafe fn view(&self, offset: usize, len: usize) -> &[u8] {
-        let from = self.0.at(offset, len);
-        // SAFETY: mapped and aligned (invariants 1 and 4), alive as long as `self`, and unchanging by the caller's
-        // promise.
-        unsafe { std::slice::from_raw_parts(from.as_ptr(), len) }
     }
 
     /// The address of `len` bytes at `offset`, to be read only.
@@ -247,8 +236,6 @@ mod tests {
         reader.read(128, &mut copy);
         assert_eq!((reader.load64(64), &copy), (7, b"thirteen byte"));
         assert_eq!(reader.futex_word(72).load(Ordering::Relaxed), 8);
-        // SAFETY: nobody writes there any more.
-        assert_eq!(unsafe { reader.view(128, 13) }, b"thirteen byte");
     }
 
     #[test]
