@@ -64,6 +64,7 @@ pub use crate::{
     config::{Authorize, Config, Credentials, FullTrust, InvalidConfig, Trust, WaitStrategy},
     error::{Busy, CallError, Disconnect, ReplyError, SendError, Violation},
     link::{Link, Patience},
+    outbox::{CreateError, HeaderField, HeaderRefused, MemoryRefused, OutboxRejected},
     port::{Dispatch, Handler, Incoming, Port, Wakeup, WeakPort},
-    rendezvous::{BindError, ConnectError, Role},
+    rendezvous::{BindError, ConnectError, NameInvalid, NameProblem, RefusalCode, Role, RuntimeDirError},
 };

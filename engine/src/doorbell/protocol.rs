@@ -18,6 +18,8 @@
 //! costs a spurious wake-up; a generation that no waker has rung always differs from the remembered one, since each
 //! value is stored into the armed word once.
 
+#![allow(unreachable_pub, reason = "public for the models alone, which stand outside the crate")]
+
 use crate::sync::{AtomicU64, Ordering};
 
 /// How a sleeper can be reached.

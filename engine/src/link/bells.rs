@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::{Duration, Instant};
 
+use memit_ringbuf::reached;
+
 use super::Link;
 use crate::doorbell::protocol::{Kinds, Waker, arm_shared};
 use crate::doorbell::strategy::{CLOCK_STRIDE, Spin};
@@ -23,25 +25,23 @@ impl Link {
         }
     }
 
-    /// Tells the peer's producers that `head` has moved, if any of them sleeps and it is far enough for them or, when
-    /// `idle`, in any case: there is nothing left that would move it further.
+    /// What the peer's producers have armed with, if they sleep for space and were not woken since.
     #[inline(always)]
-    pub(crate) fn ring_space(&self, head: u64, idle: bool) {
+    pub(crate) fn space_armed(&self) -> Option<u64> {
         let armed = self.peer.load_space_armed();
-        if self.space_waker.due(armed) {
-            self.ring_space_if_wanted(armed, head, idle);
-        }
+        self.space_waker.due(armed).then_some(armed)
     }
 
-    #[cold]
-    fn ring_space_if_wanted(&self, armed: u64, head: u64, idle: bool) {
+    /// Whether `head` is far enough for the peer's producers, who have armed.
+    pub(crate) fn satisfies_space(&self, head: u64) -> bool {
         // SYNC space-wanted: pairs with `arm_shared`, behind which the wanted position was stored.
         fence(Ordering::Acquire);
-        let wanted = self.peer.load_space_wanted();
-        if idle || reached(head, wanted) {
-            self.own.head().store(head, Ordering::Release);
-            self.ring(&self.space_waker, armed, self.own.space_bell());
-        }
+        reached(head, self.peer.load_space_wanted())
+    }
+
+    /// Wakes the peer's producers, who have armed with `armed` and find `head` moved.
+    pub(crate) fn ring_space(&self, armed: u64) {
+        self.ring(&self.space_waker, armed, self.own.space_bell());
     }
 
     /// Tells a thread of the peer that the reply in `slot` is there, if it sleeps.
@@ -76,7 +76,7 @@ impl Link {
 
     /// How far the peer has consumed our ring reaches `wanted`, as far as it has told.
     #[inline]
-    pub(super) fn has_space_at(&self, wanted: u64) -> bool {
+    pub(crate) fn has_space_at(&self, wanted: u64) -> bool {
         reached(self.peer.load_head(), wanted)
     }
 
@@ -147,11 +147,6 @@ fn bump(bell: &AtomicU32) {
     // SYNC doorbell-bell: release pairs with the acquire fence in `park`.
     bell.fetch_add(1, Ordering::Release);
     futex::wake_all_shared(bell);
-}
-
-/// Whether `head` is at or past `wanted`; positions may wrap.
-fn reached(head: u64, wanted: u64) -> bool {
-    head.wrapping_sub(wanted) <= u64::MAX / 2
 }
 
 pub(crate) fn sooner(deadline: Option<Instant>, other: Instant) -> Instant {

@@ -142,7 +142,7 @@ impl Link {
 
     /// Empties the bell's socket, so that the next ring is seen. Whether the peer's end of it is gone.
     pub(crate) fn drain_bell(&self) -> bool {
-        self.sockets.with(|open| socket::drain_bell(open.bell.as_fd())).unwrap_or(true)
+        self.sockets.with(|open| socket::drain_bell(open.bell.as_fd()).hung_up).unwrap_or(true)
     }
 
     /// The peer closed its end of the bell: it left, or died, or broke the protocol, which makes no difference.

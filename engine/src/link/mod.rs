@@ -68,6 +68,8 @@ pub struct Link {
     control: AtomicU32,
     /// How far the dispatching thread has consumed the peer's ring; at least what its `head` says.
     consumed: CachePadded<AtomicU64>,
+    /// Whether the dispatching thread has published that itself, in a call. Written by that thread alone.
+    consumed_published: AtomicBool,
 
     backlog: Backlog,
     channels: OutgoingChannels,
@@ -102,6 +104,7 @@ impl Link {
             reason: OnceLock::new(),
             control: AtomicU32::new(0),
             consumed: CachePadded::new(AtomicU64::new(0)),
+            consumed_published: AtomicBool::new(false),
             backlog: Backlog::new(config.backlog_limit),
             channels: OutgoingChannels::new(config.max_channels),
             // Replies to our calls come in the peer's slots, and each needs a bell that we arm in our own outbox.

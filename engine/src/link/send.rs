@@ -141,12 +141,20 @@ impl Link {
         if let Err(wanted) = self.flush_backlog() {
             return Offer::Full { wanted };
         }
+        self.publish_or_say(frame)
+    }
+
+    fn publish_or_say(&self, frame: &Outgoing<'_>) -> Offer {
         match self.publish(frame) {
             Ok(()) => Offer::Sent,
             Err(ClaimError::Full { wanted }) => Offer::Full { wanted },
             Err(ClaimError::TooLarge { max, .. }) => Offer::TooLarge { max },
-            Err(ClaimError::Held) => Offer::Full { wanted: self.peer.load_head() },
-            Err(ClaimError::Corrupt(found)) => Offer::Ended(self.corrupt(&found)),
+            Err(ClaimError::Corrupt(found)) => {
+                self.disconnect(Disconnect::violation(found));
+                Offer::Ended(self.ended().unwrap_or(Disconnect::Died))
+            }
+            // Held by an exclusive guard, for which there is no position to wait for.
+            Err(_) => Offer::Full { wanted: self.peer.load_head() },
         }
     }
 
@@ -158,23 +166,13 @@ impl Link {
         let mut queue = self.backlog.lock();
         while let Some(front) = queue.front() {
             let frame = Outgoing { header: front.header, prefix: &[], payload: &front.bytes };
-            match self.publish(&frame) {
-                Ok(()) => queue.pop(),
-                Err(ClaimError::Full { wanted }) => return Err(wanted),
-                Err(ClaimError::Held) => return Err(self.peer.load_head()),
-                Err(ClaimError::TooLarge { .. }) => queue.pop(),
-                Err(ClaimError::Corrupt(found)) => {
-                    self.corrupt(&found);
-                    queue.clear();
-                }
+            match self.publish_or_say(&frame) {
+                Offer::Sent | Offer::TooLarge { .. } => queue.pop(),
+                Offer::Full { wanted } => return Err(wanted),
+                Offer::Ended(_) => queue.clear(),
             }
         }
         Ok(())
-    }
-
-    fn corrupt(&self, found: &impl std::fmt::Display) -> Disconnect {
-        self.disconnect(Disconnect::violation(found));
-        self.ended().unwrap_or(Disconnect::Died)
     }
 
     /// Waits until the peer has consumed up to `wanted`, or `crossing`, or the connection's end, or the deadline.
@@ -195,12 +193,26 @@ impl Link {
     }
 
     /// Tells the peer how far its ring has been consumed, before the dispatching thread waits for something else.
+    /// The inbox is told with [`take_published`](Self::take_published).
     pub(super) fn publish_consumed(&self) {
         let head = self.consumed.load(Ordering::Relaxed);
-        // SYNC ring-head: release pairs with the producer's fence behind its load of `head`.
+        // SYNC head-release: pairs with the ring's producer.
         self.own.head().store(head, Ordering::Release);
+        self.consumed_published.store(true, Ordering::Relaxed);
         barrier::light(self.outgoing);
-        self.ring_space(head, true);
+        if let Some(armed) = self.space_armed() {
+            self.ring_space(armed);
+        }
+    }
+
+    /// Whether what was consumed has been published behind the inbox's back. Only for the dispatching thread.
+    #[inline(always)]
+    pub(crate) fn take_published(&self) -> bool {
+        let published = self.consumed_published.load(Ordering::Relaxed);
+        if published {
+            self.consumed_published.store(false, Ordering::Relaxed);
+        }
+        published
     }
 
     /// The barrier between a published `head` and the look at who waits for space.

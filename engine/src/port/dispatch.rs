@@ -13,7 +13,7 @@ use crate::channels::Announced;
 use crate::error::{Disconnect, Violation};
 use crate::link::Link;
 use crate::rendezvous::Role;
-use crate::sys::epoll::Event;
+use crate::sys::epoll::Readiness;
 use crate::thread::Dispatching;
 
 /// Frames of one peer per turn, so that none holds up the others.
@@ -64,7 +64,7 @@ pub(crate) struct Dispatcher {
     /// Indices of the inboxes that are polled every turn: those that are marked so.
     pub(super) hot: Vec<usize>,
     buffer: AlignedBytes,
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<Readiness>,
     since_look: usize,
     pub(super) last_look: Option<Instant>,
     turns: u32,
@@ -177,17 +177,7 @@ impl<'a> Dispatch<'a> {
 
     /// Takes in who has come, and polls who has ended.
     fn hear_news<H: Handler>(&mut self, handler: &mut H) {
-        for (index, inbox) in self.dispatcher.inboxes.iter().enumerate() {
-            if inbox.as_ref().is_some_and(|inbox| !inbox.hot && !inbox.link.is_connected()) {
-                self.dispatcher.hot.push(index);
-            }
-        }
-        let Dispatcher { inboxes, hot, .. } = &mut *self.dispatcher;
-        for index in hot.iter() {
-            if let Some(inbox) = inboxes.get_mut(*index).and_then(Option::as_mut) {
-                inbox.hot = true;
-            }
-        }
+        self.dispatcher.heat(|inbox| !inbox.link.is_connected());
         loop {
             // One at a time: a handler that panics must not lose the others.
             let link = {
@@ -240,6 +230,19 @@ impl<'a> Dispatch<'a> {
 }
 
 impl Dispatcher {
+    /// Has the inboxes polled that `which` says.
+    pub(super) fn heat(&mut self, which: impl Fn(&Inbox) -> bool) {
+        for (index, inbox) in self.inboxes.iter_mut().enumerate() {
+            if let Some(inbox) = inbox
+                && !inbox.hot
+                && which(inbox)
+            {
+                inbox.hot = true;
+                self.hot.push(index);
+            }
+        }
+    }
+
     /// Lets go of every peer: the port was shut down.
     pub(super) fn clear(&mut self) {
         self.hot.clear();

@@ -104,6 +104,10 @@ impl Inbox {
                     outcome
                 }
             };
+            if self.link.take_published() {
+                // The consumer learns that the peer knows of its head.
+                self.pause();
+            }
             if let Err(reason) = outcome {
                 self.link.disconnect(reason);
                 break;
@@ -130,7 +134,7 @@ impl Inbox {
             self.published = published;
             self.link.light_barrier();
         }
-        self.link.ring_space(head, false);
+        self.tell_producers(false);
     }
 
     /// Nothing is left: everything that was consumed is given back, whoever waits for it is told.
@@ -142,7 +146,25 @@ impl Inbox {
             self.published = head;
             self.link.light_barrier();
         }
-        self.link.ring_space(head, true);
+        self.tell_producers(true);
+    }
+
+    /// Wakes the peer's producers that sleep for space, if the head is far enough for them or, when `idle`, in any
+    /// case: nothing is left that would move it further.
+    #[inline(always)]
+    fn tell_producers(&mut self, idle: bool) {
+        if let Some(armed) = self.link.space_armed() {
+            self.wake_producers(armed, idle);
+        }
+    }
+
+    #[cold]
+    fn wake_producers(&mut self, armed: u64, idle: bool) {
+        if idle || self.link.satisfies_space(self.consumer.head()) {
+            self.consumer.publish_head();
+            self.published = self.consumer.head();
+            self.link.ring_space(armed);
+        }
     }
 
     /// Tells the peer how far it was read, though more is there: the thread is about to do something else.
@@ -150,7 +172,7 @@ impl Inbox {
         if self.consumer.publish_head() {
             self.published = self.consumer.head();
             self.link.light_barrier();
-            self.link.ring_space(self.published, false);
+            self.tell_producers(false);
         }
     }
 }

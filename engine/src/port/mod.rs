@@ -106,7 +106,7 @@ impl Port {
     pub fn connect(name: &str, config: Config) -> Result<Self, ConnectError> {
         let core = Arc::new(PortCore::new(Role::Renderer, config)?);
         let admitted = rendezvous::connect(name, &core.config, core.token)?;
-        core.admitted(admitted);
+        Arc::clone(&core).admitted(admitted);
         let links: Arc<[Arc<Link>]> = lock(&core.arrivals).clone().into();
         *core.roster.write().unwrap_or_else(PoisonError::into_inner) = links;
         Ok(Self { owner: Arc::new(Owner { core }) })

@@ -135,7 +135,7 @@ impl Dispatch<'_> {
         self.take_events(timeout);
         if heavy == Heavy::Failed {
             // Any of them may have published without ringing.
-            self.heat_all();
+            self.dispatcher.heat(|_| true);
         }
     }
 
@@ -146,7 +146,10 @@ impl Dispatch<'_> {
             inbox.quiet = inbox.quiet.saturating_add(1);
         }
         if self.dispatcher.hot.len() > 1 {
-            self.arm_quiet(QUIET_LOOKS);
+            let (heavy, _) = self.arm_quiet(QUIET_LOOKS);
+            if heavy == Heavy::Failed {
+                self.dispatcher.heat(|_| true);
+            }
         }
         self.looked();
     }
@@ -219,18 +222,6 @@ impl Dispatch<'_> {
             }
             inbox.quiet = 0;
             if !inbox.hot {
-                inbox.hot = true;
-                hot.push(index);
-            }
-        }
-    }
-
-    fn heat_all(&mut self) {
-        let Dispatcher { inboxes, hot, .. } = &mut *self.dispatcher;
-        for (index, inbox) in inboxes.iter_mut().enumerate() {
-            if let Some(inbox) = inbox
-                && !inbox.hot
-            {
                 inbox.hot = true;
                 hot.push(index);
             }
