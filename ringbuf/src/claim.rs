@@ -42,13 +42,9 @@ pub struct Claim<'p, M: RingWrite, H: PeerCursor> {
 }
 
 impl<'p, M: RingWrite, H: PeerCursor> Claim<'p, M, H> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(producer: &'p Producer<M, H>, span: Span, len: usize) -> Self {
-        Self {
-            producer,
-            span,
-            len,
-        }
+        Self { producer, span, len }
     }
 
     /// The length of the payload, as it was claimed.
@@ -66,20 +62,17 @@ impl<'p, M: RingWrite, H: PeerCursor> Claim<'p, M, H> {
     ///
     /// # Panics
     /// Unless `offset` is a multiple of 8 and the bytes end within the payload.
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, offset: usize, bytes: &[u8]) {
         if !offset.is_multiple_of(8) || offset > self.len || bytes.len() > self.len - offset {
             outside(offset, bytes.len(), self.len);
         }
         let memory = self.producer.memory();
-        memory.copy_from(
-            memory.capacity().offset(self.span.frame) + HEADER + offset,
-            bytes,
-        );
+        memory.copy_from(memory.capacity().offset(self.span.frame) + HEADER + offset, bytes);
     }
 
     /// Publishes the frame. A header of kind [`PADDING`](crate::kind::PADDING) is an abort.
-    #[inline]
+    #[inline(always)]
     pub fn commit(self, header: Header) {
         self.publish(header);
         mem::forget(self);
@@ -89,79 +82,82 @@ impl<'p, M: RingWrite, H: PeerCursor> Claim<'p, M, H> {
     #[inline]
     pub fn abort(self) {}
 
-    #[inline]
+    // Inlined, and handing on numbers alone: a claim whose address is taken lives in memory, and
+    // reading it back there costs more than the whole rest of a claim.
+    #[inline(always)]
     fn publish(&self, header: Header) {
         #[allow(clippy::cast_possible_truncation)] // at most an eighth of Capacity::MAX
         let len = self.len as u32;
-        let frame = self.span.frame;
-        self.describe(frame, Descriptor { len, header });
-        if self.span.is_plain(frame_size(self.len)) {
-            self.publish_first();
+        let size = frame_size(self.len);
+        let (producer, span) = (self.producer, self.span);
+        describe(producer, span.frame, Descriptor { len, header });
+        if span.is_plain(size) {
+            publish_first(producer, span.first);
         } else {
-            self.publish_padded();
+            let behind = span.frame.wrapping_add(size as u64);
+            publish_padded(producer, span.first, span.frame, behind, span.end);
         }
-    }
-
-    /// Publishes a claim that has padding before or behind its frame, back to front: the consumer
-    /// reaches none of it before the first stamp.
-    #[cold]
-    #[inline(never)]
-    fn publish_padded(&self) {
-        let Span { first, frame, end } = self.span;
-        let mut line = frame.wrapping_add(frame_size(self.len) as u64);
-        while line != end {
-            self.describe_padding(line, LINE_STEP);
-            self.stamp(line);
-            line = line.wrapping_add(LINE_STEP);
-        }
-        if first != frame {
-            self.stamp(frame);
-            self.describe_padding(first, frame.wrapping_sub(first));
-        }
-        self.publish_first();
-    }
-
-    /// Makes the `size` bytes at `position`, at most a frame's, into padding.
-    fn describe_padding(&self, position: u64, size: u64) {
-        #[allow(clippy::cast_possible_truncation)] // at most an eighth of Capacity::MAX
-        let size = size as u32;
-        self.describe(position, Descriptor::padding(size - HEADER as u32));
-    }
-
-    #[inline]
-    fn describe(&self, position: u64, descriptor: Descriptor) {
-        let memory = self.producer.memory();
-        let offset = memory
-            .capacity()
-            .offset(position.wrapping_add(DESCRIPTOR_OFFSET));
-        memory.store(offset, descriptor.to_word());
-    }
-
-    #[inline]
-    fn stamp(&self, position: u64) {
-        let memory = self.producer.memory();
-        memory.store(
-            memory.capacity().offset(position),
-            self.producer.key().stamp(position),
-        );
-    }
-
-    #[inline]
-    fn publish_first(&self) {
-        let memory = self.producer.memory();
-        let first = self.span.first;
-        // SYNC frame-publish: pairs with Consumer::poll.
-        memory.publish(
-            memory.capacity().offset(first),
-            self.producer.key().stamp(first),
-        );
     }
 }
 
 impl<M: RingWrite, H: PeerCursor> Drop for Claim<'_, M, H> {
+    #[inline(always)]
     fn drop(&mut self) {
         self.publish(Descriptor::padding(0).header);
     }
+}
+
+/// Publishes a claim with padding up to its `frame`, or colliding lines from `behind` it to `end`.
+/// Back to front: the consumer reaches none of it before the first stamp.
+#[cold]
+#[inline(never)]
+fn publish_padded<M: RingWrite, H: PeerCursor>(
+    producer: &Producer<M, H>,
+    first: u64,
+    frame: u64,
+    behind: u64,
+    end: u64,
+) {
+    let mut line = behind;
+    while line != end {
+        describe_padding(producer, line, LINE_STEP);
+        stamp(producer, line);
+        line = line.wrapping_add(LINE_STEP);
+    }
+    if first != frame {
+        stamp(producer, frame);
+        describe_padding(producer, first, frame.wrapping_sub(first));
+    }
+    publish_first(producer, first);
+}
+
+/// Makes the `size` bytes at `position`, at most a frame's, into padding.
+fn describe_padding<M: RingWrite, H: PeerCursor>(producer: &Producer<M, H>, position: u64, size: u64) {
+    #[allow(clippy::cast_possible_truncation)] // at most an eighth of Capacity::MAX
+    let len = (size - HEADER as u64) as u32;
+    describe(producer, position, Descriptor::padding(len));
+}
+
+/// Writes the second word of the frame at `position`.
+#[inline(always)]
+fn describe<M: RingWrite, H: PeerCursor>(producer: &Producer<M, H>, position: u64, descriptor: Descriptor) {
+    let memory = producer.memory();
+    let offset = memory.capacity().offset(position) + DESCRIPTOR_OFFSET;
+    memory.store(offset, descriptor.to_word());
+}
+
+/// Stamps a frame that the consumer cannot reach yet.
+fn stamp<M: RingWrite, H: PeerCursor>(producer: &Producer<M, H>, position: u64) {
+    let memory = producer.memory();
+    memory.store(memory.capacity().offset(position), producer.key().stamp(position));
+}
+
+/// Stamps a claim's first frame, by which all of the claim is published.
+#[inline(always)]
+fn publish_first<M: RingWrite, H: PeerCursor>(producer: &Producer<M, H>, first: u64) {
+    let memory = producer.memory();
+    // SYNC frame-publish: pairs with Consumer::poll.
+    memory.publish(memory.capacity().offset(first), producer.key().stamp(first));
 }
 
 #[cold]
@@ -175,9 +171,6 @@ fn outside(offset: usize, bytes: usize, len: usize) -> ! {
 
 impl<M: RingWrite, H: PeerCursor> fmt::Debug for Claim<'_, M, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claim")
-            .field("span", &self.span)
-            .field("len", &self.len)
-            .finish_non_exhaustive()
+        f.debug_struct("Claim").field("span", &self.span).field("len", &self.len).finish_non_exhaustive()
     }
 }

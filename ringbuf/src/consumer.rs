@@ -47,14 +47,7 @@ impl<M: RingRead, C: OwnCursor> Consumer<M, C> {
     /// [`Producer::starting_at`](crate::Producer::starting_at). `cursor` holds it already.
     pub fn starting_at(memory: M, cursor: C, key: Key, position: u64) -> Self {
         let head = position & !(LINE_STEP - 1);
-        Self {
-            memory,
-            cursor,
-            key,
-            head,
-            published: head,
-            _not_sync: PhantomData,
-        }
+        Self { memory, cursor, key, head, published: head, _not_sync: PhantomData }
     }
 
     /// Looks for the frame at the head. Padding before it is skipped.
@@ -78,10 +71,7 @@ impl<M: RingRead, C: OwnCursor> Consumer<M, C> {
                 None => return Ok(None),
             }
         }
-        Ok(Some(Frame {
-            consumer: self,
-            found,
-        }))
+        Ok(Some(Frame { consumer: self, found }))
     }
 
     /// Publishes the head, if the producer does not know it yet; says whether it did not.
@@ -95,7 +85,7 @@ impl<M: RingRead, C: OwnCursor> Consumer<M, C> {
             return false;
         }
         self.published = self.head;
-        // SYNC head-release: pairs with Producer::refresh.
+        // SYNC head-release: pairs with Producer::make_room.
         self.cursor.store(self.head);
         true
     }
@@ -132,16 +122,13 @@ impl<M: RingRead, C: OwnCursor> Consumer<M, C> {
         // SYNC frame-publish: pairs with Claim::commit.
         fence(Ordering::Acquire);
         let capacity = self.memory.capacity();
-        let offset = capacity.offset(self.head.wrapping_add(DESCRIPTOR_OFFSET));
+        let offset = capacity.offset(self.head) + DESCRIPTOR_OFFSET;
         let descriptor = Descriptor::from_word(self.memory.load(offset));
         let size = descriptor.frame_size();
         if size > capacity.max_frame() || size > capacity.room(self.head) {
             return Err(self.corrupt(descriptor.len));
         }
-        Ok(Checked {
-            descriptor,
-            size: size as u64,
-        })
+        Ok(Checked { descriptor, size: size as u64 })
     }
 
     #[cold]
@@ -152,11 +139,7 @@ impl<M: RingRead, C: OwnCursor> Consumer<M, C> {
         if len as usize > max {
             CorruptFrame::TooLong { position, len, max }
         } else {
-            CorruptFrame::Straddles {
-                position,
-                len,
-                room: capacity.room(position) - HEADER,
-            }
+            CorruptFrame::Straddles { position, len, room: capacity.room(position) - HEADER }
         }
     }
 
@@ -172,10 +155,7 @@ impl<M: RingRead, C: OwnCursor> Consumer<M, C> {
             let next = self.head.wrapping_add(found.size);
             if !fits(next, self.published, capacity) {
                 let limit = self.published.wrapping_add(capacity.span() - LINE_STEP);
-                return Err(CorruptFrame::Overrun {
-                    position: self.head,
-                    limit,
-                });
+                return Err(CorruptFrame::Overrun { position: self.head, limit });
             }
             self.head = next;
             if !self.is_ready() {
@@ -201,10 +181,7 @@ impl<M: RingRead, C: OwnCursor> Consumer<M, C> {
 
 impl<M, C> fmt::Debug for Consumer<M, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Consumer")
-            .field("head", &self.head)
-            .field("published", &self.published)
-            .finish_non_exhaustive()
+        f.debug_struct("Consumer").field("head", &self.head).field("published", &self.published).finish_non_exhaustive()
     }
 }
 

@@ -37,16 +37,8 @@ impl Span {
     #[inline]
     pub(crate) const fn lay(tail: u64, size: usize, capacity: Capacity) -> Self {
         let room = capacity.room(tail);
-        let frame = if size <= room {
-            tail
-        } else {
-            tail.wrapping_add(room as u64)
-        };
-        Self {
-            first: tail,
-            frame,
-            end: frame.wrapping_add(size as u64),
-        }
+        let frame = if size <= room { tail } else { tail.wrapping_add(room as u64) };
+        Self { first: tail, frame, end: frame.wrapping_add(size as u64) }
     }
 
     /// Whether the span is one frame of `size` bytes and nothing else.
@@ -83,22 +75,11 @@ mod tests {
         for lap in [0, u64::MAX - 4095, u64::MAX - 2 * 4096 + 1] {
             let tail = lap.wrapping_add(4096 - 64);
             let plain = Span::lay(tail, 64, CAPACITY);
-            assert_eq!(
-                plain,
-                Span {
-                    first: tail,
-                    frame: tail,
-                    end: lap.wrapping_add(4096)
-                }
-            );
+            assert_eq!(plain, Span { first: tail, frame: tail, end: lap.wrapping_add(4096) });
             assert!(plain.is_plain(64));
             let padded = Span::lay(tail, 128, CAPACITY);
             let start = lap.wrapping_add(4096);
-            let expected = Span {
-                first: tail,
-                frame: start,
-                end: start.wrapping_add(128),
-            };
+            let expected = Span { first: tail, frame: start, end: start.wrapping_add(128) };
             assert_eq!(padded, expected);
             assert!(!padded.is_plain(128));
         }

@@ -16,10 +16,7 @@ pub struct InvalidCapacity {
 impl fmt::Display for InvalidCapacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (found, min, max) = (self.found, Capacity::MIN, Capacity::MAX);
-        let near = found
-            .clamp(min, max)
-            .checked_next_power_of_two()
-            .unwrap_or(max);
+        let near = found.clamp(min, max).checked_next_power_of_two().unwrap_or(max);
         write!(
             f,
             "a ring cannot have {found} bytes: expected a power of two from {min} to {max}; \
@@ -129,16 +126,10 @@ impl fmt::Display for CorruptHead {
                 write!(f, "position {found}, expected a multiple of {LINE}")?;
             }
             Self::Backwards { found, known } => {
-                write!(
-                    f,
-                    "position {found}, expected {known} or more, where it had been before"
-                )?;
+                write!(f, "position {found}, expected {known} or more, where it had been before")?;
             }
             Self::Beyond { found, tail } => {
-                write!(
-                    f,
-                    "position {found}, expected at most {tail}, where the last claim ends"
-                )?;
+                write!(f, "position {found}, expected at most {tail}, where the last claim ends")?;
             }
         }
         f.write_str("; disconnect the peer")
@@ -182,15 +173,10 @@ impl fmt::Display for CorruptFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the producer published a corrupt frame: ")?;
         match self {
-            Self::TooLong { position, len, max } => write!(
-                f,
-                "at position {position} a payload of {len} bytes, expected at most {max}"
-            )?,
-            Self::Straddles {
-                position,
-                len,
-                room,
-            } => write!(
+            Self::TooLong { position, len, max } => {
+                write!(f, "at position {position} a payload of {len} bytes, expected at most {max}")?
+            }
+            Self::Straddles { position, len, room } => write!(
                 f,
                 "at position {position} a payload of {len} bytes, \
                  expected at most the {room} up to the end of the ring"
@@ -216,26 +202,15 @@ mod tests {
 
     #[test]
     fn invalid_capacity_names_a_size_that_fits() {
-        for (found, near) in [
-            (0, Capacity::MIN),
-            (5000, 8192),
-            (usize::MAX, Capacity::MAX),
-        ] {
+        for (found, near) in [(0, Capacity::MIN), (5000, 8192), (usize::MAX, Capacity::MAX)] {
             let text = InvalidCapacity { found }.to_string();
-            assert!(
-                text.ends_with(&std::format!("the next that fits is {near}")),
-                "{text}"
-            );
+            assert!(text.ends_with(&std::format!("the next that fits is {near}")), "{text}");
         }
     }
 
     #[test]
     fn too_large_names_both_sizes() {
-        let text = ClaimError::TooLarge {
-            len: 70_000,
-            max: 8176,
-        }
-        .to_string();
+        let text = ClaimError::TooLarge { len: 70_000, max: 8176 }.to_string();
         assert!(text.contains("70000") && text.contains("8176"), "{text}");
     }
 }

@@ -31,49 +31,29 @@ pub struct Exclusive<'p, M: RingWrite, H: PeerCursor> {
 impl<'p, M: RingWrite, H: PeerCursor> Exclusive<'p, M, H> {
     #[inline]
     pub(crate) fn new(producer: &'p Producer<M, H>, tail: u64, known_head: u64) -> Self {
-        Self {
-            producer,
-            tail,
-            known_head,
-        }
+        Self { producer, tail, known_head }
     }
 
     /// Claims a frame for a payload of exactly `len` bytes, as [`Producer::try_claim`] does.
     ///
     /// # Errors
     /// [`ClaimError`], but never `Held`; nothing is claimed then.
-    #[inline]
+    #[inline(always)]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_, M, H>, ClaimError> {
         let size = self.producer.frame_size(len)?;
-        let span = match self.producer.lay(self.tail, size, self.known_head) {
-            Ok(span) => span,
-            Err(_) => {
-                self.refresh()?;
-                match self.producer.lay(self.tail, size, self.known_head) {
-                    Ok(span) => span,
-                    Err(full) => {
-                        return Err(ClaimError::Full {
-                            wanted: full.wanted,
-                        });
-                    }
-                }
+        loop {
+            if let Ok(span) = self.producer.lay(self.tail, size, self.known_head) {
+                self.tail = span.end;
+                return Ok(Claim::new(self.producer, span, len));
             }
-        };
-        self.tail = span.end;
-        Ok(Claim::new(self.producer, span, len))
+            self.known_head = self.producer.make_room_held(self.known_head, self.tail, size)?;
+        }
     }
 
     /// The end of the last claim.
     #[inline]
     pub fn tail(&self) -> u64 {
         self.tail
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn refresh(&mut self) -> Result<(), ClaimError> {
-        self.known_head = self.producer.refresh_held(self.known_head, self.tail)?;
-        Ok(())
     }
 }
 
@@ -86,8 +66,6 @@ impl<M: RingWrite, H: PeerCursor> Drop for Exclusive<'_, M, H> {
 
 impl<M: RingWrite, H: PeerCursor> fmt::Debug for Exclusive<'_, M, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exclusive")
-            .field("tail", &self.tail)
-            .finish_non_exhaustive()
+        f.debug_struct("Exclusive").field("tail", &self.tail).finish_non_exhaustive()
     }
 }

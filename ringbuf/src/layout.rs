@@ -30,22 +30,18 @@ pub const LINE: usize = 64;
 pub const HEADER: usize = 16;
 
 /// Where the second word (len, channel, kind, flags) stands in a frame.
-pub(crate) const DESCRIPTOR_OFFSET: u64 = 8;
+pub(crate) const DESCRIPTOR_OFFSET: usize = 8;
 
 /// [`LINE`] as a distance between positions.
 pub(crate) const LINE_STEP: u64 = LINE as u64;
 
 const _: () = assert!(LINE.is_power_of_two() && HEADER < LINE && HEADER.is_multiple_of(8));
-const _: () = assert!(HEADER as u64 == DESCRIPTOR_OFFSET + 8);
+const _: () = assert!(HEADER == DESCRIPTOR_OFFSET + 8);
 
 #[cfg(not(target_endian = "little"))]
-compile_error!(
-    "memit-ringbuf writes little-endian words as they lie: big-endian targets are not supported"
-);
+compile_error!("memit-ringbuf writes little-endian words as they lie: big-endian targets are not supported");
 #[cfg(not(target_pointer_width = "64"))]
-compile_error!(
-    "memit-ringbuf needs 64-bit atomics and 64-bit offsets: only 64-bit targets are supported"
-);
+compile_error!("memit-ringbuf needs 64-bit atomics and 64-bit offsets: only 64-bit targets are supported");
 
 /// Frame kinds that ringbuf itself uses.
 pub mod kind {
@@ -148,11 +144,7 @@ pub(crate) struct Descriptor {
 impl Descriptor {
     /// A padding frame with `len` bytes behind its header.
     pub(crate) const fn padding(len: u32) -> Self {
-        let header = Header {
-            channel: 0,
-            kind: kind::PADDING,
-            flags: 0,
-        };
+        let header = Header { channel: 0, kind: kind::PADDING, flags: 0 };
         Self { len, header }
     }
 
@@ -167,15 +159,8 @@ impl Descriptor {
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // each cast takes its own field out of the word
     pub(crate) const fn from_word(word: u64) -> Self {
-        let header = Header {
-            channel: (word >> 32) as u16,
-            kind: (word >> 48) as u8,
-            flags: (word >> 56) as u8,
-        };
-        Self {
-            len: word as u32,
-            header,
-        }
+        let header = Header { channel: (word >> 32) as u16, kind: (word >> 48) as u8, flags: (word >> 56) as u8 };
+        Self { len: word as u32, header }
     }
 
     /// The bytes that the frame occupies. Cannot overflow: `len` has 32 bits.
@@ -200,15 +185,7 @@ mod tests {
         for good in [Capacity::MIN, 4096, 1 << 16, Capacity::MAX] {
             assert_eq!(Capacity::new(good).map(Capacity::get), Ok(good));
         }
-        for bad in [
-            0,
-            1,
-            Capacity::MIN / 2,
-            4097,
-            3 << 12,
-            Capacity::MAX * 2,
-            usize::MAX,
-        ] {
+        for bad in [0, 1, Capacity::MIN / 2, 4097, 3 << 12, Capacity::MAX * 2, usize::MAX] {
             assert_eq!(Capacity::new(bad), Err(InvalidCapacity { found: bad }));
         }
     }
@@ -231,15 +208,8 @@ mod tests {
 
     #[test]
     fn second_word_has_each_field_where_the_drawing_says() {
-        let header = Header {
-            channel: 0x2211,
-            kind: 0x33,
-            flags: 0x44,
-        };
-        let descriptor = Descriptor {
-            len: 0xDDCC_BBAA,
-            header,
-        };
+        let header = Header { channel: 0x2211, kind: 0x33, flags: 0x44 };
+        let descriptor = Descriptor { len: 0xDDCC_BBAA, header };
         let bytes = [0xAA, 0xBB, 0xCC, 0xDD, 0x11, 0x22, 0x33, 0x44];
         assert_eq!(descriptor.to_word().to_le_bytes(), bytes);
         assert_eq!(Descriptor::from_word(u64::from_le_bytes(bytes)), descriptor);

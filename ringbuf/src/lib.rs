@@ -77,8 +77,7 @@ pub use error::{ClaimError, CorruptFrame, CorruptHead, Held, InvalidCapacity};
 pub use exclusive::Exclusive;
 pub use layout::{Capacity, HEADER, Header, LINE, kind};
 pub use memory::{
-    HeapCursor, HeapRing, MappedRing, MappedRingMut, OwnCursor, PeerCursor, RingRead, RingView,
-    RingWrite,
+    HeapCursor, HeapRing, MappedRing, MappedRingMut, OwnCursor, PeerCursor, RingRead, RingView, RingWrite,
 };
 pub use producer::Producer;
 pub use stamp::Key;

@@ -33,10 +33,10 @@ pub trait RingRead {
     /// down to a whole word.
     fn load(&self, offset: usize) -> u64;
 
-    /// Copies the bytes at `offset` (a multiple of 8) to `dst`.
+    /// Copies the bytes at `offset` to `dst`. The offset counts as in [`load`](Self::load).
     ///
-    /// # Panics
-    /// Unless `offset` is a multiple of 8 and the bytes end within the ring.
+    /// The bytes end within the ring: callers see to that, and what would lie behind its end is
+    /// not copied.
     fn copy_to(&self, offset: usize, dst: &mut [u8]);
 }
 
@@ -49,27 +49,24 @@ pub trait RingWrite: RingRead {
     /// acquire fence sees all that this thread wrote before.
     fn publish(&self, offset: usize, word: u64);
 
-    /// Copies `src` to `offset` (a multiple of 8). When `src` ends within a word, the rest of that
-    /// word may be overwritten too.
+    /// Copies `src` to `offset`, which counts as in [`RingRead::load`]. When `src` ends within a
+    /// word, the rest of that word may be overwritten too.
     ///
-    /// # Panics
-    /// Unless `offset` is a multiple of 8 and the bytes end within the ring.
+    /// The bytes end within the ring: callers see to that, and what would lie behind its end is
+    /// not copied.
     fn copy_from(&self, offset: usize, src: &[u8]);
 }
 
 /// Lends a ring's bytes out where they lie. For peers that are trusted in full.
 ///
 /// # Safety
-/// `view` returns exactly the `len` bytes at `offset` of the memory that `load` and `copy_to`
-/// read, or panics.
+/// `view` returns exactly the `len` bytes at `offset` of the memory that `load` and `copy_to` read.
 pub unsafe trait RingView: RingRead {
     /// The bytes at `offset`.
     ///
     /// # Safety
-    /// Nobody, in any process, writes these bytes while the slice lives.
-    ///
-    /// # Panics
-    /// Unless the bytes end within the ring.
+    /// `offset` is a multiple of 8, and the bytes end within the ring. Nobody, in any process,
+    /// writes them while the slice lives.
     unsafe fn view(&self, offset: usize, len: usize) -> &[u8];
 }
 

@@ -139,43 +139,61 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
     ///
     /// # Errors
     /// [`ClaimError`]; nothing is claimed then.
-    #[inline]
+    #[inline(always)]
     pub fn try_claim(&self, len: usize) -> Result<Claim<'_, M, H>, ClaimError> {
         let size = self.frame_size(len)?;
-        // SYNC known-head: pairs with Producer::raise_known_head.
-        let known_head = self.known_head.load(Ordering::Acquire);
-        let tail = self.tail.load(Ordering::Relaxed);
-        if tail & HELD == 0
-            && let Ok(span) = self.lay(tail, size, known_head)
-            && self.advance(tail, span.end)
-        {
-            return Ok(Claim::new(self, span, len));
-        }
-        self.try_claim_again(len, size)
-    }
-
-    /// The way of a claim that met another thread, a guard, or the known end of the free space.
-    #[cold]
-    #[inline(never)]
-    fn try_claim_again(&self, len: usize, size: usize) -> Result<Claim<'_, M, H>, ClaimError> {
         loop {
             // SYNC known-head: pairs with Producer::raise_known_head.
             let known_head = self.known_head.load(Ordering::Acquire);
             let tail = self.tail.load(Ordering::Relaxed);
-            if tail & HELD != 0 {
-                return Err(ClaimError::Held);
+            if tail & HELD == 0
+                && let Ok(span) = self.lay(tail, size, known_head)
+            {
+                if self.advance(tail, span.end) {
+                    return Ok(Claim::new(self, span, len));
+                }
+                // Another thread's claim came first, so the threads together made progress.
+                continue;
             }
-            let laid = self.lay(tail, size, known_head).or_else(|_| {
-                let (head, tail) = self.refresh()?;
-                self.lay(tail, size, head).map_err(|full| ClaimError::Full {
-                    wanted: full.wanted,
-                })
-            });
-            let span = laid?;
-            // Each failure is another thread's claim, so the threads together make progress.
-            if self.advance(span.first, span.end) {
-                return Ok(Claim::new(self, span, len));
-            }
+            self.make_room(size)?;
+        }
+    }
+
+    /// Says why there is no room for a frame of `size` bytes, or that there is by now.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&self, size: usize) -> Result<(), ClaimError> {
+        // SYNC known-head: pairs with Producer::raise_known_head.
+        let known = self.known_head.load(Ordering::Acquire);
+        let found = self.head.load();
+        // SYNC head-release: pairs with OwnCursor::store in Consumer::publish_head.
+        fence(Ordering::Acquire);
+        let tail = self.tail.load(Ordering::Relaxed);
+        if tail & HELD != 0 {
+            return Err(ClaimError::Held);
+        }
+        self.admit_head(found, known, tail, size).map(drop)
+    }
+
+    /// [`make_room`](Self::make_room) for the holder of the guard, who knows the tail: gives the
+    /// head by which there is room.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn make_room_held(&self, known: u64, tail: u64, size: usize) -> Result<u64, ClaimError> {
+        let found = self.head.load();
+        // SYNC head-release: pairs with OwnCursor::store in Consumer::publish_head.
+        fence(Ordering::Acquire);
+        self.admit_head(found, known, tail, size)
+    }
+
+    /// Checks a head that was loaded from the consumer's line, makes it known, and says whether
+    /// it leaves room for a frame of `size` bytes at `tail`.
+    fn admit_head(&self, found: u64, known: u64, tail: u64, size: usize) -> Result<u64, ClaimError> {
+        let head = check_head(found, known, tail).map_err(ClaimError::Corrupt)?;
+        self.raise_known_head(head);
+        match self.lay(tail, size, head) {
+            Ok(_) => Ok(head),
+            Err(NoSpace { wanted }) => Err(ClaimError::Full { wanted }),
         }
     }
 
@@ -189,20 +207,11 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
             if tail & HELD != 0 {
                 return Err(Held);
             }
-            let taken = self.tail.compare_exchange_weak(
-                tail,
-                tail | HELD,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
+            let taken = self.tail.compare_exchange_weak(tail, tail | HELD, Ordering::Relaxed, Ordering::Relaxed);
             match taken {
                 // SYNC known-head: pairs with Producer::raise_known_head.
                 Ok(_) => {
-                    return Ok(Exclusive::new(
-                        self,
-                        tail,
-                        self.known_head.load(Ordering::Acquire),
-                    ));
+                    return Ok(Exclusive::new(self, tail, self.known_head.load(Ordering::Acquire)));
                 }
                 Err(now) => tail = now,
             }
@@ -222,7 +231,7 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
     }
 
     /// The size of the frame for a payload, if there is such a frame.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn frame_size(&self, len: usize) -> Result<usize, ClaimError> {
         let max = self.max_payload();
         if len > max {
@@ -233,74 +242,43 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
 
     /// Lays out a claim from `tail`, colliding lines included, given that the consumer has
     /// released everything before `head`. Exact if the tail is still `tail` afterwards.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lay(&self, tail: u64, size: usize, head: u64) -> Result<Span, NoSpace> {
         let capacity = self.memory.capacity();
-        let span = Span::lay(tail, size, capacity);
+        let mut span = Span::lay(tail, size, capacity);
         if !fits(span.end, head, capacity) {
-            return Err(NoSpace {
-                wanted: wanted(span.end, capacity),
-            });
+            return Err(NoSpace { wanted: wanted(span.end, capacity) });
         }
         if self.collides(span.end, capacity) {
-            return self.lengthen(span, head, capacity);
+            span.end = self.pass_collisions(span.end, head)?;
         }
         Ok(span)
     }
 
     /// Whether the consumer, waiting at `end`, would take the stale word there for a stamp.
-    #[inline]
+    #[inline(always)]
     fn collides(&self, end: u64, capacity: Capacity) -> bool {
         self.memory.load(capacity.offset(end)) == self.key.stamp(end)
     }
 
-    /// Takes every colliding line into the claim.
+    /// The first position from `end` that does not collide.
     #[cold]
     #[inline(never)]
-    fn lengthen(&self, mut span: Span, head: u64, capacity: Capacity) -> Result<Span, NoSpace> {
-        while self.collides(span.end, capacity) {
-            span.end = span.end.wrapping_add(LINE_STEP);
-            if !fits(span.end, head, capacity) {
-                return Err(NoSpace {
-                    wanted: wanted(span.end, capacity),
-                });
+    fn pass_collisions(&self, mut end: u64, head: u64) -> Result<u64, NoSpace> {
+        let capacity = self.memory.capacity();
+        while self.collides(end, capacity) {
+            end = end.wrapping_add(LINE_STEP);
+            if !fits(end, head, capacity) {
+                return Err(NoSpace { wanted: wanted(end, capacity) });
             }
         }
-        Ok(span)
+        Ok(end)
     }
 
-    #[inline]
+    #[inline(always)]
     fn advance(&self, from: u64, to: u64) -> bool {
-        let exchanged =
-            self.tail
-                .compare_exchange_weak(from, to, Ordering::Relaxed, Ordering::Relaxed);
+        let exchanged = self.tail.compare_exchange_weak(from, to, Ordering::Relaxed, Ordering::Relaxed);
         exchanged.is_ok()
-    }
-
-    /// Asks the consumer's line for its head: that head and a tail that is not behind it.
-    fn refresh(&self) -> Result<(u64, u64), ClaimError> {
-        // SYNC known-head: pairs with Producer::raise_known_head.
-        let known = self.known_head.load(Ordering::Acquire);
-        let found = self.head.load();
-        // SYNC head-release: pairs with OwnCursor::store in Consumer::publish_head.
-        fence(Ordering::Acquire);
-        let tail = self.tail.load(Ordering::Relaxed);
-        if tail & HELD != 0 {
-            return Err(ClaimError::Held);
-        }
-        let head = check_head(found, known, tail).map_err(ClaimError::Corrupt)?;
-        self.raise_known_head(head);
-        Ok((head, tail))
-    }
-
-    /// [`refresh`](Self::refresh) for the holder of the guard, who knows both other positions.
-    pub(crate) fn refresh_held(&self, known: u64, tail: u64) -> Result<u64, ClaimError> {
-        let found = self.head.load();
-        // SYNC head-release: pairs with OwnCursor::store in Consumer::publish_head.
-        fence(Ordering::Acquire);
-        let head = check_head(found, known, tail).map_err(ClaimError::Corrupt)?;
-        self.raise_known_head(head);
-        Ok(head)
     }
 
     /// Raises the known head, unless another thread has raised it further. Not `fetch_max`, which
@@ -309,12 +287,7 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
         let mut known = self.known_head.load(Ordering::Relaxed);
         while !reached(known, head) {
             // SYNC known-head: pairs with Producer::try_claim.
-            let raised = self.known_head.compare_exchange_weak(
-                known,
-                head,
-                Ordering::Release,
-                Ordering::Relaxed,
-            );
+            let raised = self.known_head.compare_exchange_weak(known, head, Ordering::Release, Ordering::Relaxed);
             match raised {
                 Ok(_) => return,
                 Err(now) => known = now,
@@ -370,23 +343,11 @@ mod tests {
                 assert_eq!(check_head(at(honest), known, at(640)), Ok(at(honest)));
             }
             let found = at(704);
-            assert_eq!(
-                check_head(found, known, at(640)),
-                Err(CorruptHead::Beyond {
-                    found,
-                    tail: at(640)
-                })
-            );
+            assert_eq!(check_head(found, known, at(640)), Err(CorruptHead::Beyond { found, tail: at(640) }));
             let found = known.wrapping_sub(64);
-            assert_eq!(
-                check_head(found, known, at(640)),
-                Err(CorruptHead::Backwards { found, known })
-            );
+            assert_eq!(check_head(found, known, at(640)), Err(CorruptHead::Backwards { found, known }));
             let found = at(8);
-            assert_eq!(
-                check_head(found, known, at(640)),
-                Err(CorruptHead::Misaligned { found })
-            );
+            assert_eq!(check_head(found, known, at(640)), Err(CorruptHead::Misaligned { found }));
         }
     }
 }

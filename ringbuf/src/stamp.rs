@@ -23,11 +23,7 @@ impl Key {
     #[inline]
     #[must_use]
     pub const fn new(random: u64) -> Option<Self> {
-        if random & (LINE as u64 - 1) == 0 {
-            None
-        } else {
-            Some(Self(random))
-        }
+        if random & (LINE as u64 - 1) == 0 { None } else { Some(Self(random)) }
     }
 
     /// The number, as it travels in an outbox header.

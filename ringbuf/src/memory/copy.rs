@@ -2,10 +2,10 @@
 
 use crate::sync::real;
 
-/// The longest copy that is made word by word; longer ones are faster as one string instruction.
+/// The longest copy that is made word by word; longer ones are faster in assembly.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-pub(super) const LONGEST_WORDWISE: usize = 256;
-/// Elsewhere there is no such instruction, and all copies are made word by word.
+pub(super) const LONGEST_WORDWISE: usize = 63;
+/// Elsewhere all copies are made word by word.
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 pub(super) const LONGEST_WORDWISE: usize = usize::MAX;
 
@@ -110,29 +110,93 @@ fn write_partial(bytes: &mut [u8], mut word: u64) {
     }
 }
 
-/// Copies `len` bytes by one string instruction, which the compiler cannot look into.
+/// Copies `len` bytes, more than [`LONGEST_WORDWISE`], in assembly that the compiler cannot look
+/// into.
 ///
-/// The stores of one string instruction may become visible in any order among themselves, but
-/// never after a later store (Intel SDM 3A, "Memory-Ordering Model for String Operations"; AMD64
-/// APM 2, 7.1): a stamp that is stored behind it publishes all of it.
+/// From 1 KiB on, one string instruction is the fastest, except where the target's place in its
+/// page is 1 to 31 bytes behind the source's: processors take that for an overlap and copy byte by
+/// byte. (Measured on a Zen 3, for 4,080 bytes: vector loop 80 ns, string instruction 50 to 70 ns,
+/// and 1,400 ns or more in that case, which a payload 16 bytes behind its line meets all the time.)
+///
+/// All of it is visible to whoever sees a later release store: vector stores are ordinary stores,
+/// and while those of a string instruction may be seen in any order among themselves, no later
+/// store is seen before them (Intel SDM 3A, "Memory-Ordering Model for String Operations"; AMD64
+/// APM 2, 7.1).
 ///
 /// # Safety
-/// `src` is valid for reads and `dst` for writes of `len` bytes, and the two do not overlap. Other
-/// threads and processes may access the shared side meanwhile; the bytes copied are then any mix.
+/// `len` is more than [`LONGEST_WORDWISE`]; `src` is valid for reads and `dst` for writes of `len`
+/// bytes, and the two do not overlap. Other threads and processes may access the shared side
+/// meanwhile; the bytes copied are then any mix.
+// `extern "C"`, so that callers in other crates know that it never unwinds.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-#[inline]
+#[inline(never)]
 #[allow(unsafe_code)]
-pub(super) unsafe fn copy_opaque(src: *const u8, dst: *mut u8, len: usize) {
-    // SAFETY: the caller vouches for both ranges; the direction flag is clear on entry to asm.
-    unsafe {
-        core::arch::asm!(
-            "rep movsb",
-            inout("rcx") len => _,
-            inout("rsi") src => _,
-            inout("rdi") dst => _,
-            options(nostack, preserves_flags)
-        );
+pub(super) unsafe extern "C" fn copy_opaque(src: *const u8, dst: *mut u8, len: usize) {
+    const PAGE: usize = 4096;
+    let behind = dst.addr().wrapping_sub(src.addr()) % PAGE;
+    if len >= 1024 && !(1..64).contains(&behind) {
+        // SAFETY: the caller vouches for both ranges; the direction flag is clear on entry to asm.
+        unsafe {
+            core::arch::asm!(
+                "rep movsb",
+                inout("rcx") len => _,
+                inout("rsi") src => _,
+                inout("rdi") dst => _,
+                options(nostack, preserves_flags)
+            );
+        }
+    } else {
+        // The last 64 bytes are loaded first and stored last, wherever the loop ends before them.
+        // SAFETY: the caller vouches for both ranges and for a length of 64 or more.
+        unsafe {
+            core::arch::asm!(
+                "movups {t0}, [{src} + {left}]",
+                "movups {t1}, [{src} + {left} + 16]",
+                "movups {t2}, [{src} + {left} + 32]",
+                "movups {t3}, [{src} + {left} + 48]",
+                "add {left}, {dst}",
+                "2:",
+                "movups {v0}, [{src}]",
+                "movups {v1}, [{src} + 16]",
+                "movups {v2}, [{src} + 32]",
+                "movups {v3}, [{src} + 48]",
+                "movups [{dst}], {v0}",
+                "movups [{dst} + 16], {v1}",
+                "movups [{dst} + 32], {v2}",
+                "movups [{dst} + 48], {v3}",
+                "add {src}, 64",
+                "add {dst}, 64",
+                "cmp {dst}, {left}",
+                "jb 2b",
+                "movups [{left}], {t0}",
+                "movups [{left} + 16], {t1}",
+                "movups [{left} + 32], {t2}",
+                "movups [{left} + 48], {t3}",
+                src = inout(reg) src => _,
+                dst = inout(reg) dst => _,
+                left = inout(reg) len - 64 => _,
+                v0 = out(xmm_reg) _,
+                v1 = out(xmm_reg) _,
+                v2 = out(xmm_reg) _,
+                v3 = out(xmm_reg) _,
+                t0 = out(xmm_reg) _,
+                t1 = out(xmm_reg) _,
+                t2 = out(xmm_reg) _,
+                t3 = out(xmm_reg) _,
+                options(nostack)
+            );
+        }
     }
+}
+
+/// Elsewhere no copy is too long for words.
+///
+/// # Safety
+/// None: it is never called.
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+#[allow(unsafe_code)]
+pub(super) unsafe extern "C" fn copy_opaque(_src: *const u8, _dst: *mut u8, _len: usize) {
+    unreachable!("copies longer than LONGEST_WORDWISE, which is the longest there are")
 }
 
 #[cfg(test)]
@@ -146,13 +210,9 @@ mod tests {
     fn words_carry_every_length_and_nothing_more() {
         let source: Vec<u8> = (1..=80).collect();
         for len in 0..=80 {
-            let words: Vec<real::AtomicU64> =
-                (0..11).map(|_| real::AtomicU64::new(u64::MAX)).collect();
+            let words: Vec<real::AtomicU64> = (0..11).map(|_| real::AtomicU64::new(u64::MAX)).collect();
             store_words(&words, &source[..len]);
-            let filled: Vec<u8> = words
-                .iter()
-                .flat_map(|word| word.load_relaxed().to_le_bytes())
-                .collect();
+            let filled: Vec<u8> = words.iter().flat_map(|word| word.load_relaxed().to_le_bytes()).collect();
             assert_eq!(filled[..len], source[..len]);
             let whole = len.next_multiple_of(8);
             assert!(filled[len..whole].iter().all(|byte| *byte == 0));
@@ -167,17 +227,23 @@ mod tests {
 
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[test]
-    fn opaque_copy_moves_exactly_the_bytes() {
-        let source: Vec<u8> = (0..=255).collect();
-        for len in [0, 1, 7, 64, 255] {
-            let mut target = [0xEE; 256];
-            // SAFETY: both buffers hold 256 bytes and are distinct.
-            #[allow(unsafe_code)]
-            unsafe {
-                copy_opaque(source.as_ptr(), target.as_mut_ptr(), len);
+    fn opaque_copy_moves_exactly_the_bytes_wherever_they_lie() {
+        let source: Vec<u8> = (0..12_000_u32).map(|i| i.to_le_bytes()[i as usize % 2]).collect();
+        let mut target = std::vec![0xEE; 12_000];
+        let lengths = (64..=200).chain([255, 256, 1000, 1023, 1024, 1025, 2000, 4080, 5000]);
+        for (case, len) in lengths.enumerate() {
+            for from in [0, 1, 8, 16, 47] {
+                let to = 16 + case % 70 * 8;
+                // SAFETY: both buffers are long enough, and distinct.
+                #[allow(unsafe_code)]
+                unsafe {
+                    copy_opaque(source[from..].as_ptr(), target[to..].as_mut_ptr(), len);
+                }
+                assert_eq!(target[to..to + len], source[from..from + len], "{len} from {from}");
+                assert!(target[..to].iter().all(|byte| *byte == 0xEE));
+                assert!(target[to + len..].iter().all(|byte| *byte == 0xEE));
+                target[to..to + len].fill(0xEE);
             }
-            assert_eq!(target[..len], source[..len]);
-            assert!(target[len..].iter().all(|byte| *byte == 0xEE));
         }
     }
 }

@@ -63,9 +63,7 @@ impl RingWrite for HeapRing {
 
 impl fmt::Debug for HeapRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HeapRing")
-            .field("capacity", &self.capacity())
-            .finish_non_exhaustive()
+        f.debug_struct("HeapRing").field("capacity", &self.capacity()).finish_non_exhaustive()
     }
 }
 
@@ -97,7 +95,7 @@ impl PeerCursor for HeapCursor {
 impl OwnCursor for HeapCursor {
     #[inline]
     fn store(&self, position: u64) {
-        // SYNC head-release: pairs with Producer::refresh.
+        // SYNC head-release: pairs with Producer::make_room.
         self.0.store(position, Ordering::Release);
     }
 }
@@ -142,9 +140,7 @@ mod real {
     impl MappedRingMut<Owned> {
         pub(super) fn new_zeroed(capacity: Capacity) -> Self {
             let line = || Line([const { AtomicU64::new(0) }; LINE / 8]);
-            let lines: Vec<Line> = core::iter::repeat_with(line)
-                .take(capacity.get() / LINE)
-                .collect();
+            let lines: Vec<Line> = core::iter::repeat_with(line).take(capacity.get() / LINE).collect();
             let lines = NonNull::from(Box::leak(lines.into_boxed_slice()));
             // SAFETY: the block is aligned to lines, has `capacity` bytes, is read and written
             // through this value alone, and lives as long as `Owned`.

@@ -6,7 +6,7 @@
 //!    lives; for [`MappedRingMut`] also writable.
 //! 2. Nobody holds a `&[u8]` or `&mut [u8]` to these bytes; threads of this process reach them
 //!    only through this module. Other processes may do what they like.
-//! 3. Every index is reduced modulo the capacity, or checked against it, before it is used.
+//! 3. Every index is reduced modulo the capacity, and every length cut to it, before it is used.
 
 #![allow(unsafe_code)]
 
@@ -47,15 +47,8 @@ impl<K> MappedRing<K> {
     /// `keep_alive` lives, wherever it is moved, and no read of them can fail. While this value
     /// lives, this process accesses them only through types of this module, or as atomics.
     pub unsafe fn new(base: NonNull<u8>, capacity: Capacity, keep_alive: K) -> Self {
-        debug_assert!(
-            base.as_ptr().addr().is_multiple_of(LINE),
-            "a ring must start on a line"
-        );
-        Self {
-            base: base.cast(),
-            capacity,
-            _keep_alive: keep_alive,
-        }
+        debug_assert!(base.as_ptr().addr().is_multiple_of(LINE), "a ring must start on a line");
+        Self { base: base.cast(), capacity, _keep_alive: keep_alive }
     }
 
     /// All words of the ring. Words of a read-only mapping are only ever loaded, relaxed.
@@ -73,18 +66,12 @@ impl<K> MappedRing<K> {
         unsafe { self.words().get_unchecked(index) }
     }
 
-    /// The words that hold `len` bytes from `offset`.
+    /// The words from `offset` to the end of the ring, whose length bounds every copy.
     #[inline]
-    fn stretch(&self, offset: usize, len: usize) -> &[AtomicU64] {
-        if !offset.is_multiple_of(8) || offset > self.capacity.get() {
-            outside(offset, len, self.capacity);
-        }
-        if len > self.capacity.get() - offset {
-            outside(offset, len, self.capacity);
-        }
-        let first = offset / 8;
-        // SAFETY: `offset + len` is at most the capacity, a whole number of words (invariant 3).
-        unsafe { self.words().get_unchecked(first..first + len.div_ceil(8)) }
+    fn words_from(&self, offset: usize) -> &[AtomicU64] {
+        let index = (offset & (self.capacity.get() - 1)) / 8;
+        // SAFETY: the index was reduced modulo the capacity (invariant 3).
+        unsafe { self.words().get_unchecked(index..) }
     }
 }
 
@@ -101,25 +88,28 @@ impl<K> RingRead for MappedRing<K> {
 
     #[inline]
     fn copy_to(&self, offset: usize, dst: &mut [u8]) {
-        let words = self.stretch(offset, dst.len());
+        let words = self.words_from(offset);
+        debug_assert!(dst.len() <= size_of_val(words), "a copy reaches over the ring's end");
         if dst.len() <= LONGEST_WORDWISE {
             copy::load_words(words, dst);
             return;
         }
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        // SAFETY: `words` covers `dst.len()` readable bytes (invariant 3), and a `&mut` to private
-        // bytes cannot overlap the ring (invariant 2).
+        // Cut to the ring, not checked: a copy that can panic would force open claims into memory.
+        let len = dst.len().min(size_of_val(words));
+        // SAFETY: `words` covers `len` readable bytes (invariant 3), `dst` has as many, and a
+        // `&mut` to private bytes cannot overlap the ring (invariant 2).
         unsafe {
-            copy::copy_opaque(words.as_ptr().cast(), dst.as_mut_ptr(), dst.len());
+            copy::copy_opaque(words.as_ptr().cast(), dst.as_mut_ptr(), len);
         }
     }
 }
 
-// SAFETY: `stretch` checks the range, and it is the memory that `load` reads.
+// SAFETY: callers ask for what lies within the ring, and get just that of what `load` reads.
 unsafe impl<K> RingView for MappedRing<K> {
     #[inline]
     unsafe fn view(&self, offset: usize, len: usize) -> &[u8] {
-        let words = self.stretch(offset, len);
+        let words = self.words_from(offset);
+        let len = len.min(size_of_val(words));
         // SAFETY: `words` covers `len` readable bytes (invariant 3); the caller promises that
         // nobody writes them while the slice lives.
         unsafe { slice::from_raw_parts(words.as_ptr().cast(), len) }
@@ -167,16 +157,18 @@ impl<K> RingWrite for MappedRingMut<K> {
 
     #[inline]
     fn copy_from(&self, offset: usize, src: &[u8]) {
-        let words = self.0.stretch(offset, src.len());
+        let words = self.0.words_from(offset);
+        debug_assert!(src.len() <= size_of_val(words), "a copy reaches over the ring's end");
         if src.len() <= LONGEST_WORDWISE {
             copy::store_words(words, src);
             return;
         }
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        // SAFETY: `words` covers `src.len()` writable bytes, atomics all of them (invariants 1 and
-        // 3), and a slice of private bytes cannot overlap the ring (invariant 2).
+        // Cut to the ring, not checked: a copy that can panic would force open claims into memory.
+        let len = src.len().min(size_of_val(words));
+        // SAFETY: `words` covers `len` writable bytes, atomics all of them (invariants 1 and 3),
+        // `src` has as many, and a slice of private bytes cannot overlap the ring (invariant 2).
         unsafe {
-            copy::copy_opaque(src.as_ptr(), words.as_ptr().cast_mut().cast(), src.len());
+            copy::copy_opaque(src.as_ptr(), words.as_ptr().cast_mut().cast(), len);
         }
     }
 }
@@ -190,28 +182,14 @@ unsafe impl<K> RingView for MappedRingMut<K> {
     }
 }
 
-#[cold]
-#[inline(never)]
-fn outside(offset: usize, len: usize, capacity: Capacity) -> ! {
-    let capacity = capacity.get();
-    panic!(
-        "{len} bytes at offset {offset} of a ring of {capacity} bytes: expected an offset that \
-         is a multiple of 8, and an end within the ring"
-    );
-}
-
 impl<K> fmt::Debug for MappedRing<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MappedRing")
-            .field("capacity", &self.capacity)
-            .finish_non_exhaustive()
+        f.debug_struct("MappedRing").field("capacity", &self.capacity).finish_non_exhaustive()
     }
 }
 
 impl<K> fmt::Debug for MappedRingMut<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MappedRingMut")
-            .field("capacity", &self.0.capacity)
-            .finish_non_exhaustive()
+        f.debug_struct("MappedRingMut").field("capacity", &self.0.capacity).finish_non_exhaustive()
     }
 }
