@@ -1,0 +1,109 @@
+//! How a main and its renderers find each other, and agree to talk.
+//!
+//! | file      | idea                                                          |
+//! |-----------|---------------------------------------------------------------|
+//! | `path`    | names, and the directory where they live                      |
+//! | `lock`    | which process a name belongs to                               |
+//! | `message` | the packets, byte for byte                                    |
+//! | `state`   | both sides of a handshake, without I/O                        |
+//! | `gate`    | which users may connect                                       |
+//! | `seats`   | how many may                                                  |
+//! | `listen`  | main: binds a name, serves handshakes on the library's thread |
+//! | `connect` | a renderer: one handshake on the caller's thread              |
+
+use std::sync::Arc;
+
+use crate::config::{Config, Credentials, WaitStrategy};
+use crate::outbox::{Geometry, OwnOutbox, PeerOutbox};
+use crate::sys::barrier::{self, Barrier};
+use crate::sys::fork::ForkFd;
+
+mod connect;
+mod gate;
+mod listen;
+mod lock;
+mod message;
+mod path;
+mod seats;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use connect::ConnectError;
+pub(crate) use connect::connect;
+pub use listen::BindError;
+pub(crate) use listen::{AdmitSink, Listening};
+pub use message::RefusalCode;
+pub use path::{NameInvalid, NameProblem, RuntimeDirError};
+
+use message::{LAYOUT_VERSION, Refusal, RefusalCode as Code, Terms, capability};
+use seats::Seat;
+
+/// Which side of a connection an endpoint is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It bound the name; it may have many connections.
+    Main,
+    /// It connected to the name; it has one.
+    Renderer,
+}
+
+/// A connection whose handshake is complete.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) role: Role,
+    pub(crate) own: Arc<OwnOutbox>,
+    pub(crate) peer: Arc<PeerOutbox>,
+    /// For farewells, and for the hang-up.
+    pub(crate) socket: ForkFd,
+    /// One end of the descriptor bell, a pair of SEQPACKET sockets.
+    pub(crate) bell: ForkFd,
+    /// Readable when the peer's process has ended; never, where there is no such descriptor to be had.
+    pub(crate) pidfd: ForkFd,
+    /// Who the peer was when it connected, or, of a main, when it bound.
+    pub(crate) credentials: Credentials,
+    /// Given by main; on both sides the same.
+    pub(crate) renderer_id: u64,
+    /// The token of the peer's endpoint.
+    pub(crate) peer_endpoint: u64,
+    /// How this side sleeps: its heavy barrier.
+    pub(crate) incoming: Barrier,
+    /// How the peer sleeps: this side's light barrier.
+    pub(crate) outgoing: Barrier,
+    /// In a main, what counts this connection.
+    _seat: Option<Seat>,
+}
+
+/// What an endpoint says of itself in a handshake.
+fn terms(config: &Config, geometry: Geometry, endpoint: u64) -> Terms {
+    let registered = barrier::registered();
+    let mut capabilities = 0;
+    if registered {
+        capabilities |= capability::REGISTERED;
+        // Who parks at every wait would pay for a heavy barrier at every wait.
+        if config.wait != WaitStrategy::Park {
+            capabilities |= capability::ASYMMETRIC_SLEEP;
+        }
+    }
+    Terms {
+        layout: LAYOUT_VERSION,
+        capabilities,
+        fingerprint: config.format_fingerprint,
+        endpoint,
+        outbox_size: geometry.size() as u64,
+        ring_capacity: geometry.capacity().get() as u64,
+        slot_count: geometry.slot_count(),
+    }
+}
+
+/// Whether the outbox that came is the one that was announced.
+fn same_outbox(announced: &Terms, outbox: &PeerOutbox) -> Result<(), Refusal> {
+    let found = outbox.geometry();
+    let announces = (announced.outbox_size, announced.ring_capacity, announced.slot_count);
+    let has = (found.size() as u64, found.capacity().get() as u64, found.slot_count());
+    if announces == has {
+        return Ok(());
+    }
+    let text = format!("the outbox has (size, ring, slots) {has:?}, announced were {announces:?}");
+    Err(Refusal::new(Code::BadOutbox, has.0, announces.0, text))
+}

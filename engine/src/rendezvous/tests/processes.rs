@@ -1,0 +1,171 @@
+//! What takes a process of its own: this test program starts itself again, to run one test that does nothing in the
+//! program that was started by hand.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use rustix::event::Timespec;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::*;
+use crate::sys::fork::testing::exit_code_of;
+
+const DIR: &str = "MEMIT_TEST_CHILD_DIR";
+
+/// Says this once it has done its part; then it waits for its end.
+const DONE: &str = "child is done";
+
+/// This program again, running one test of this file in `place`.
+fn start(test: &str, place: &Place) -> (Child, BufReader<ChildStdout>) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([&format!("rendezvous::tests::processes::{test}"), "--exact", "--nocapture"])
+        .env(DIR, &place.parent)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(child.stdout.take().unwrap());
+    (child, said)
+}
+
+fn wait_done(said: &mut BufReader<ChildStdout>) {
+    let mut line = String::new();
+    while said.read_line(&mut line).unwrap() != 0 {
+        if line.contains(DONE) {
+            return;
+        }
+        line.clear();
+    }
+    panic!("the child ended too soon");
+}
+
+/// In a child: the place that it was given.
+fn place_of_child() -> Option<Place> {
+    std::env::var_os(DIR).map(|parent| Place { parent: parent.into(), _temporary: None })
+}
+
+/// In a child: says that its part is done, and waits until it is killed or its parent has ended.
+fn done() {
+    println!("{DONE}");
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+fn kill(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn child_binds() {
+    let Some(place) = place_of_child() else { return };
+    let _main = place.main(&place.config());
+    done();
+}
+
+#[test]
+fn a_killed_main_blocks_nobody_and_leaves_nothing_to_the_next() {
+    let place = Place::new();
+    let (child, mut said) = start("child_binds", &place);
+    wait_done(&mut said);
+    let error = place.try_main(&place.config()).map(drop).unwrap_err();
+    assert!(matches!(error, BindError::NameTaken { holder: Some(pid), .. } if pid == child.id()), "{error}");
+    let renderer = place.connect().unwrap();
+    assert_eq!(renderer.credentials.pid.unsigned_abs(), child.id());
+    let leftover = place.dir().join(".app.0123456789abcdef.tmp");
+    let of_another = place.dir().join(".app2.0123456789abcdef.tmp");
+    for file in [&leftover, &of_another] {
+        fs::write(file, "").unwrap();
+    }
+
+    kill(child);
+    wait_readable(renderer.pidfd.as_fd());
+    assert_eq!(socket::read_farewell(renderer.socket.as_fd()), socket::Farewell::HangUp);
+    assert!(place.dir().join("app.sock").exists());
+    assert!(matches!(place.connect().unwrap_err(), ConnectError::NotRunning { .. }));
+
+    let main = place.main(&place.config());
+    assert!(!leftover.exists() && of_another.exists());
+    place.connect().unwrap();
+    main.admitted.recv().unwrap();
+}
+
+#[test]
+fn child_connects() {
+    let Some(place) = place_of_child() else { return };
+    let _renderer = place.connect().unwrap();
+    done();
+}
+
+#[test]
+fn the_end_of_a_renderers_process_shows_at_its_pidfd_and_at_its_socket() {
+    let place = Place::new();
+    let main = place.main(&place.config());
+    let (child, mut said) = start("child_connects", &place);
+    wait_done(&mut said);
+    let at_main = main.admitted.recv().unwrap();
+    assert_eq!(at_main.credentials.pid.unsigned_abs(), child.id());
+    let mut ends = [PollFd::new(&at_main.pidfd, PollFlags::IN), PollFd::new(&at_main.socket, PollFlags::IN)];
+    assert_eq!(poll(&mut ends, Some(&Timespec::default())).unwrap(), 0);
+    kill(child);
+    wait_readable(at_main.pidfd.as_fd());
+    assert_eq!(socket::read_farewell(at_main.socket.as_fd()), socket::Farewell::HangUp);
+}
+
+#[test]
+fn child_runs_out_of_descriptors() {
+    let Some(place) = place_of_child() else { return };
+    let main = place.main(&place.config());
+    let client = Hand(socket::seqpacket(true).unwrap());
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum }).unwrap();
+    let mut taken = Vec::new();
+    while let Ok(fd) = rustix::io::fcntl_dupfd_cloexec(&client.0, 0) {
+        taken.push(fd);
+    }
+    let address = SocketAddrUnix::new(place.dir().join("app.sock")).unwrap();
+    socket::connect(client.0.as_fd(), &address, Duration::from_secs(60)).unwrap();
+
+    // Main cannot accept, and its socket stays readable: it must rest meanwhile.
+    let cpu_time = || {
+        let now = clock_gettime(ClockId::ProcessCPUTime);
+        Duration::try_from(now).unwrap()
+    };
+    let (before, pause) = (cpu_time(), Duration::from_millis(400));
+    let mut end = [PollFd::new(&client.0, PollFlags::IN)];
+    assert_eq!(poll(&mut end, Some(&pause.try_into().unwrap())).unwrap(), 0);
+    let spent = cpu_time() - before;
+    assert!(spent < pause / 4, "it spent {spent:?} of {pause:?}");
+    assert!(main.listening.is_short_of_descriptors());
+
+    drop(taken);
+    client.say(b"nonsense", &[]);
+    assert_eq!(client.hear_refusal().code, RefusalCode::BadMessage);
+    place.connect().unwrap();
+    done();
+}
+
+#[test]
+fn a_main_without_descriptors_rests_and_goes_on_when_it_has_some() {
+    let place = Place::new();
+    let (child, mut said) = start("child_runs_out_of_descriptors", &place);
+    wait_done(&mut said);
+    kill(child);
+}
+
+#[test]
+fn a_forked_child_that_drops_its_parents_main_does_it_no_harm() {
+    let place = Place::new();
+    let Main { listening, _sink, admitted } = place.main(&place.config());
+    let mut listening = Some(listening);
+    let code = exit_code_of(|| {
+        drop(listening.take());
+        0
+    });
+    assert_eq!(code, 0);
+    place.connect().unwrap();
+    admitted.recv().unwrap();
+    assert!(matches!(place.try_main(&place.config()).map(drop), Err(BindError::NameTaken { .. })));
+}
