@@ -54,7 +54,8 @@ pub struct Config {
     /// In a main it runs on the library's thread, so that a slow answer delays other handshakes. A panic in
     /// it counts as a refusal. Processes of users without a mapping in our user namespace never get here.
     pub authorize: Option<Authorize>,
-    /// The directory of the sockets; see the crate's documentation for where it is otherwise.
+    /// The directory of the sockets, private to our user. Default: `$MEMIT_RUNTIME_DIR`, else `memit` in
+    /// `$XDG_RUNTIME_DIR` if that is ours, else `/tmp/memit-<uid>`. It is made if it is not there.
     pub runtime_dir: Option<PathBuf>,
 }
 
@@ -74,7 +75,7 @@ pub enum WaitStrategy {
 ///
 /// Safe code can only make [`Trust::None`], and cannot reuse a promise made for another endpoint:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// let full = unsafe { memit_engine::Trust::full() };
 /// let again = full.clone();
 /// ```

@@ -101,7 +101,7 @@ struct Watcher {
     epoll: Epoll,
     /// Ours alone, so its status flags are as we made them.
     control: ForkFd,
-    /// The thread is to end, or has: it lost the race to be the process's watcher, or its epoll failed.
+    /// The thread is to end, since it lost the race to be the process's watcher; or it has.
     ended: AtomicBool,
     state: Mutex<State>,
 }
@@ -124,6 +124,14 @@ struct Watch {
 struct Call {
     target: Weak<dyn Watched>,
     token: u64,
+}
+
+struct EndedOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndedOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Watcher {
@@ -218,14 +226,15 @@ impl Watcher {
     }
 
     fn run(&self) {
+        // However it ends, by a panic of a target too, the next user starts another watcher.
+        let _ended = EndedOnDrop(&self.ended);
         let mut events = Vec::new();
         while !self.ended.load(Ordering::Relaxed) {
             let next = self.lock().timers.first_key_value().map(|((due, _), _)| *due);
             let timeout = next.map(|due| due.saturating_duration_since(Instant::now()));
             if let Err(error) = self.epoll.wait(&mut events, timeout) {
-                // Somebody closed a descriptor that is not theirs. The next user starts another watcher.
+                // Somebody closed a descriptor that is not theirs.
                 tracing::error!(%error, "memit's thread cannot wait any more; its connections will not notice their ends");
-                self.ended.store(true, Ordering::Relaxed);
                 return;
             }
             for event in &events {

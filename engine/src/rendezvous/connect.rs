@@ -11,7 +11,8 @@ use rustix::io::Errno;
 
 use super::gate::Gate;
 use super::message::{MAX_PACKET, Message, PROTOCOL_VERSION, Refusal, RefusalCode};
-use super::path::{Name, NameInvalid, Owner, RuntimeDir, RuntimeDirError};
+use super::name::{Name, NameInvalid};
+use super::path::{Owner, RuntimeDir, RuntimeDirError};
 use super::state::{Packet, RendererSide, Step, Welcomed};
 use super::{Admitted, Role, same_outbox, terms};
 use crate::config::{Config, InvalidConfig};

@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::path::{Name, RuntimeDir};
+use super::name::Name;
+use super::path::RuntimeDir;
 use crate::sys::fork::{Epoch, ForkFd};
 
 /// A name held by this process, until it is dropped.

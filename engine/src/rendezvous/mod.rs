@@ -1,15 +1,17 @@
 //! How a main and its renderers find each other, and agree to talk.
 //!
-//! | file      | idea                                                          |
-//! |-----------|---------------------------------------------------------------|
-//! | `path`    | names, and the directory where they live                      |
-//! | `lock`    | which process a name belongs to                               |
-//! | `message` | the packets, byte for byte                                    |
-//! | `state`   | both sides of a handshake, without I/O                        |
-//! | `gate`    | which users may connect                                       |
-//! | `seats`   | how many may                                                  |
-//! | `listen`  | main: binds a name, serves handshakes on the library's thread |
-//! | `connect` | a renderer: one handshake on the caller's thread              |
+//! | file      | idea                                                     |
+//! |-----------|----------------------------------------------------------|
+//! | `name`    | names, and the files of each                             |
+//! | `path`    | the directory of these files                             |
+//! | `lock`    | which process a name belongs to                          |
+//! | `message` | the packets, byte for byte                               |
+//! | `state`   | both sides of a handshake, without I/O                   |
+//! | `gate`    | which users may connect                                  |
+//! | `seats`   | how many may                                             |
+//! | `listen`  | main: binds a name                                       |
+//! | `accept`  | main: handshakes, on the library's thread                |
+//! | `connect` | a renderer: one handshake, on the caller's thread        |
 
 use std::sync::Arc;
 
@@ -18,23 +20,27 @@ use crate::outbox::{Geometry, OwnOutbox, PeerOutbox};
 use crate::sys::barrier::{self, Barrier};
 use crate::sys::fork::ForkFd;
 
+mod accept;
 mod connect;
 mod gate;
 mod listen;
 mod lock;
 mod message;
+mod name;
 mod path;
 mod seats;
 mod state;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use accept::AdmitSink;
 pub use connect::ConnectError;
 pub(crate) use connect::connect;
 pub use listen::BindError;
-pub(crate) use listen::{AdmitSink, Listening};
+pub(crate) use listen::Listening;
 pub use message::RefusalCode;
-pub use path::{NameInvalid, NameProblem, RuntimeDirError};
+pub use name::{NameInvalid, NameProblem};
+pub use path::RuntimeDirError;
 
 use message::{LAYOUT_VERSION, Refusal, RefusalCode as Code, Terms, capability};
 use seats::Seat;

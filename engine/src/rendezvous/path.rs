@@ -1,126 +1,21 @@
-//! Where a name lives: the runtime directory and the files in it.
-//!
-//! ```text
-//! <runtime directory>/        mode 0700, owned by us
-//!     NAME.lock               held with flock while the name is live; never unlinked
-//!     NAME.sock               where main listens; replaced by rename, unlinked under the lock
-//!     .NAME.<16 hex>.tmp      a socket on its way to its name
-//! ```
-//! A name cannot start with a dot, so no name's socket looks like another name's leftover.
+//! The runtime directory: which one, whether it is private, and what is done in it.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::{env, fmt, io};
+use std::{env, io};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
-use rustix::rand::{GetRandomFlags, getrandom};
 
+use super::name::Name;
 use crate::config::Config;
+use crate::sys::fork::ForkFd;
 
 /// Overrides every other choice of directory but [`Config::runtime_dir`].
 const OVERRIDE: &str = "MEMIT_RUNTIME_DIR";
-
-/// A valid application name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Name(String);
-
-/// A name that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the name {found:?} {problem}; use 1 to {max} characters of A-Z a-z 0-9 _ - and, except at the start, dots",
-    max = Name::MAX_LEN
-)]
-pub struct NameInvalid {
-    /// The name.
-    pub found: String,
-    /// What is wrong with it.
-    pub problem: NameProblem,
-}
-
-/// What is wrong with a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NameProblem {
-    /// It has no character.
-    Empty,
-    /// It has this many bytes.
-    TooLong(usize),
-    /// It starts with a dot.
-    LeadingDot,
-    /// It has this character in it.
-    Character(char),
-}
-
-impl fmt::Display for NameProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("is empty"),
-            Self::TooLong(len) => write!(f, "has {len} bytes"),
-            Self::LeadingDot => f.write_str("starts with a dot"),
-            Self::Character(c) => write!(f, "contains {c:?}"),
-        }
-    }
-}
-
-impl Name {
-    const MAX_LEN: usize = 64;
-
-    pub(crate) fn new(name: &str) -> Result<Self, NameInvalid> {
-        let invalid = |problem| Err(NameInvalid { found: name.into(), problem });
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        if name.is_empty() {
-            return invalid(NameProblem::Empty);
-        }
-        if let Some(c) = name.chars().find(|&c| !allowed(c)) {
-            return invalid(NameProblem::Character(c));
-        }
-        if name.starts_with('.') {
-            return invalid(NameProblem::LeadingDot);
-        }
-        if name.len() > Self::MAX_LEN {
-            return invalid(NameProblem::TooLong(name.len()));
-        }
-        Ok(Self(name.into()))
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    pub(super) fn socket(&self) -> String {
-        format!("{}.sock", self.0)
-    }
-
-    pub(super) fn lock(&self) -> String {
-        format!("{}.lock", self.0)
-    }
-
-    /// A fresh name for a socket that is about to be bound.
-    pub(super) fn temporary(&self) -> io::Result<String> {
-        let mut random = [0_u8; 8];
-        getrandom(&mut random, GetRandomFlags::empty())?;
-        Ok(format!(".{}.{:016x}.tmp", self.0, u64::from_le_bytes(random)))
-    }
-
-    /// Whether a file is a socket that was on its way to this name, and to no other.
-    fn is_temporary(&self, file: &[u8]) -> bool {
-        file.strip_prefix(b".")
-            .and_then(|rest| rest.strip_prefix(self.0.as_bytes()))
-            .and_then(|rest| rest.strip_prefix(b"."))
-            .and_then(|rest| rest.strip_suffix(b".tmp"))
-            .is_some_and(|hex| hex.len() == 16 && hex.iter().all(u8::is_ascii_hexdigit))
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// A runtime directory that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -188,7 +83,7 @@ pub(super) enum Owner {
 /// An open runtime directory whose owner and mode were checked.
 #[derive(Debug)]
 pub(crate) struct RuntimeDir {
-    fd: OwnedFd,
+    fd: ForkFd,
     path: PathBuf,
 }
 
@@ -197,7 +92,7 @@ impl RuntimeDir {
 
     /// Opens the directory that bind uses, making it if it is not there.
     pub(super) fn open_or_create(config: &Config) -> Result<Self, RuntimeDirError> {
-        let path = choose(config)?;
+        let path = choose(config.runtime_dir.clone(), variable)?;
         match rustix::fs::mkdir(&path, Mode::RWXU) {
             Ok(()) => {
                 let dir = Self::open_unchecked(path)?;
@@ -218,7 +113,7 @@ impl RuntimeDir {
 
     /// Opens the directory where connect looks; `Err(path)` inside `Ok` if there is none.
     pub(super) fn open_existing(config: &Config, owner: Owner) -> Result<Result<Self, PathBuf>, RuntimeDirError> {
-        let path = choose(config)?;
+        let path = choose(config.runtime_dir.clone(), variable)?;
         match Self::open_unchecked(path) {
             Ok(dir) => dir.check(owner).map(Ok),
             Err(RuntimeDirError::Io { path, source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Err(path)),
@@ -229,7 +124,7 @@ impl RuntimeDir {
     fn open_unchecked(path: PathBuf) -> Result<Self, RuntimeDirError> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
         match rustix::fs::open(&path, flags, Mode::empty()) {
-            Ok(fd) => Ok(Self { fd, path }),
+            Ok(fd) => Ok(Self { fd: ForkFd::new(fd), path }),
             Err(Errno::NOTDIR | Errno::LOOP) => Err(RuntimeDirError::NotADirectory { path }),
             Err(source) => Err(RuntimeDirError::Io { path, action: "open", source: source.into() }),
         }
@@ -265,7 +160,7 @@ impl RuntimeDir {
         if plain.as_os_str().len() <= LONGEST {
             return Ok(SocketAddrUnix::new(&plain)?);
         }
-        let short = format!("/proc/self/fd/{}/{file}", self.fd.as_raw_fd());
+        let short = format!("/proc/self/fd/{}/{file}", self.fd.as_fd().as_raw_fd());
         Ok(SocketAddrUnix::new(short)?)
     }
 
@@ -309,9 +204,8 @@ pub(super) fn effective_uid() -> u32 {
 }
 
 /// The configured directory, or the environment's, or the session's, or one of our own in /tmp.
-fn choose(config: &Config) -> Result<PathBuf, RuntimeDirError> {
-    let explicit = config.runtime_dir.clone().or_else(|| variable(OVERRIDE));
-    if let Some(path) = explicit {
+fn choose(configured: Option<PathBuf>, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf, RuntimeDirError> {
+    if let Some(path) = configured.or_else(|| variable(OVERRIDE)) {
         return if path.is_absolute() { Ok(path) } else { Err(RuntimeDirError::Relative { path }) };
     }
     let session = variable("XDG_RUNTIME_DIR").filter(|path| path.is_absolute() && is_our_directory(path));
@@ -339,52 +233,6 @@ mod tests {
 
     fn config(path: &Path) -> Config {
         Config { runtime_dir: Some(path.into()), ..Config::default() }
-    }
-
-    #[test]
-    fn names_of_the_allowed_characters_pass() {
-        for name in ["a", "app", "App-1_x.y", "-", "_", "0", "a..", &"x".repeat(64)] {
-            assert_eq!(Name::new(name).unwrap().as_str(), name);
-        }
-    }
-
-    #[test]
-    fn a_bad_name_is_refused_with_what_is_wrong() {
-        let cases = [
-            ("", NameProblem::Empty),
-            (".", NameProblem::LeadingDot),
-            ("..", NameProblem::LeadingDot),
-            (".hidden", NameProblem::LeadingDot),
-            ("a/b", NameProblem::Character('/')),
-            ("../a", NameProblem::Character('/')),
-            ("a\0b", NameProblem::Character('\0')),
-            ("a b", NameProblem::Character(' ')),
-            ("caf\u{e9}", NameProblem::Character('\u{e9}')),
-        ];
-        for (name, problem) in cases {
-            assert_eq!(Name::new(name).unwrap_err(), NameInvalid { found: name.into(), problem });
-        }
-        assert_eq!(Name::new(&"x".repeat(65)).unwrap_err().problem, NameProblem::TooLong(65));
-        let text = Name::new("a/b").unwrap_err().to_string();
-        assert_eq!(
-            text,
-            "the name \"a/b\" contains '/'; use 1 to 64 characters of A-Z a-z 0-9 _ - and, except at the start, dots"
-        );
-    }
-
-    #[test]
-    fn a_leftover_belongs_to_exactly_one_name() {
-        let name = Name::new("app").unwrap();
-        let temporary = name.temporary().unwrap();
-        assert!(name.is_temporary(temporary.as_bytes()));
-        for other in ["ap", "appp", "app.0123456789abcdef", "pp"] {
-            assert!(!Name::new(other).unwrap().is_temporary(temporary.as_bytes()));
-        }
-        let longer = Name::new("app.0123456789abcdef").unwrap().temporary().unwrap();
-        assert!(!name.is_temporary(longer.as_bytes()));
-        for file in ["app.sock", "app.lock", ".app.tmp", ".app.0123.tmp", ".app.0123456789abcdeg.tmp"] {
-            assert!(!name.is_temporary(file.as_bytes()), "{file}");
-        }
     }
 
     #[test]
@@ -447,6 +295,33 @@ mod tests {
             ] {
                 assert!(matches!(error, RuntimeDirError::NotADirectory { .. }), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn a_directory_is_chosen_by_setting_then_override_then_session_then_user() {
+        let session = tempfile::tempdir().unwrap();
+        let ours = format!("/tmp/memit-{}", effective_uid());
+        let chosen = |configured: Option<&str>, set: Option<&str>, xdg: Option<&Path>| {
+            let variable = |name: &str| match name {
+                OVERRIDE => set.map(PathBuf::from),
+                "XDG_RUNTIME_DIR" => xdg.map(PathBuf::from),
+                _ => None,
+            };
+            choose(configured.map(PathBuf::from), variable).unwrap()
+        };
+        let xdg = Some(session.path());
+        assert_eq!(chosen(Some("/a"), Some("/b"), xdg), Path::new("/a"));
+        assert_eq!(chosen(None, Some("/b"), xdg), Path::new("/b"));
+        assert_eq!(chosen(None, None, xdg), session.path().join("memit"));
+        assert_eq!(chosen(None, None, None), Path::new(&ours));
+        // Not there, not absolute, not a directory.
+        for useless in ["/nonexistent", "run", "/dev/null"] {
+            assert_eq!(chosen(None, None, Some(Path::new(useless))), Path::new(&ours));
+        }
+        if effective_uid() == 0 {
+            std::os::unix::fs::chown(session.path(), Some(1), None).unwrap();
+            assert_eq!(chosen(None, None, xdg), Path::new(&ours), "a session of another user");
         }
     }
 

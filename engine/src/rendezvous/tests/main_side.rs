@@ -82,7 +82,7 @@ fn bad_names_are_refused_by_bind() {
 #[test]
 fn a_silent_client_is_dropped_at_the_deadline_and_holds_up_nobody() {
     let place = Place::new();
-    let patience = Duration::from_millis(100);
+    let patience = Duration::from_secs(1);
     let main = place.main(&Config { handshake_deadline: patience, ..place.config() });
     let start = Instant::now();
     let silent = place.client();
@@ -96,7 +96,7 @@ fn a_silent_client_is_dropped_at_the_deadline_and_holds_up_nobody() {
 
     for (client, missing) in [(silent, "no Hello"), (half_silent, "no Ready")] {
         let refusal = client.hear_refusal();
-        assert_eq!((refusal.code, refusal.expected), (RefusalCode::Deadline, 100));
+        assert_eq!((refusal.code, refusal.expected), (RefusalCode::Deadline, 1000));
         assert!(refusal.text.starts_with(missing), "{refusal}");
         assert!(start.elapsed() >= patience);
     }
@@ -106,13 +106,13 @@ fn a_silent_client_is_dropped_at_the_deadline_and_holds_up_nobody() {
 fn silent_clients_on_every_place_give_way_to_one_that_speaks() {
     let place = Place::new();
     // They give way after a quarter of the deadline, which itself is far off.
-    let config = Config { handshake_deadline: Duration::from_secs(2), max_half_open: 2, ..place.config() };
+    let config = Config { handshake_deadline: Duration::from_secs(6), max_half_open: 2, ..place.config() };
     let main = place.main(&config);
     let (eldest, second) = (place.client(), place.client());
     let start = Instant::now();
     place.connect().unwrap();
     main.admitted.recv().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(start.elapsed() < config.handshake_deadline);
     assert_eq!(eldest.hear_refusal().code, RefusalCode::Deadline);
     assert!(second.hears_nothing_now(), "one place was enough");
 }

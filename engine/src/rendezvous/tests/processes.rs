@@ -169,3 +169,33 @@ fn a_forked_child_that_drops_its_parents_main_does_it_no_harm() {
     admitted.recv().unwrap();
     assert!(matches!(place.try_main(&place.config()).map(drop), Err(BindError::NameTaken { .. })));
 }
+
+#[test]
+fn child_forks() {
+    let Some(place) = place_of_child() else { return };
+    let main = place.main(&place.config());
+    let renderer = place.connect().unwrap();
+    let own = Place { parent: place.dir(), _temporary: None };
+    let code = exit_code_of(|| {
+        let works = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // What it inherited is dead, and a main of its own is not.
+            assert_eq!(socket::read_farewell(renderer.socket.as_fd()), socket::Farewell::HangUp);
+            let main = own.main(&own.config());
+            own.connect().unwrap();
+            main.admitted.recv().unwrap();
+        }));
+        i32::from(works.is_err())
+    });
+    assert_eq!(code, 0);
+    let at_main = main.admitted.recv().unwrap();
+    assert_eq!(socket::read_farewell(at_main.socket.as_fd()), socket::Farewell::Nothing);
+    done();
+}
+
+#[test]
+fn a_forked_child_can_have_a_main_and_renderers_of_its_own() {
+    let place = Place::new();
+    let (child, mut said) = start("child_forks", &place);
+    wait_done(&mut said);
+    kill(child);
+}
