@@ -1,0 +1,9 @@
+//! Messages, schemas and dynamic values, without a connection.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod borrowed;
+mod dynamic;
+mod hostile;
+mod round_trip;
+mod schemas;
+mod support;
