@@ -84,13 +84,13 @@ struct State {
 /// A handshake that is going on.
 #[derive(Debug)]
 struct HalfOpen {
-    // Before the socket, so that it is unwatched before it is closed.
     attention: Attention,
-    socket: ForkFd,
     pidfd: ForkFd,
     credentials: Credentials,
     side: MainSide,
     offer: Option<Offer>,
+    // Last: it is not watched any more when it is closed, and when the client sees the end, all else is gone.
+    socket: ForkFd,
 }
 
 /// What main has sent with its Welcome.

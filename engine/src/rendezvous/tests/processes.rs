@@ -12,6 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::*;
 use crate::sys::fork::testing::exit_code_of;
+use crate::watcher::{self, Readiness, Watched};
 
 const DIR: &str = "MEMIT_TEST_CHILD_DIR";
 
@@ -196,6 +197,61 @@ fn child_forks() {
 fn a_forked_child_can_have_a_main_and_renderers_of_its_own() {
     let place = Place::new();
     let (child, mut said) = start("child_forks", &place);
+    wait_done(&mut said);
+    kill(child);
+}
+
+struct Turn(Mutex<mpsc::Sender<()>>);
+
+impl Watched for Turn {
+    fn ready(&self, _: Readiness) {}
+
+    fn expired(&self, _: u64) {
+        self.0.lock().unwrap().send(()).unwrap();
+    }
+}
+
+/// How many descriptors this process has open, and how many outboxes mapped, when the library's thread has finished
+/// what it was doing.
+fn holdings() -> (usize, usize) {
+    let (sender, turn) = mpsc::channel();
+    let target = Arc::new(Turn(Mutex::new(sender)));
+    let weak: Weak<dyn Watched> = Arc::<Turn>::downgrade(&target);
+    watcher::set_timer(Instant::now(), weak, 0).unwrap();
+    turn.recv().unwrap();
+    let descriptors = fs::read_dir("/proc/self/fd").unwrap().count();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    (descriptors, maps.lines().filter(|line| line.contains("memit")).count())
+}
+
+#[test]
+fn child_connects_and_leaves_often() {
+    let Some(place) = place_of_child() else { return };
+    // Starts what stays: the library's thread.
+    drop(place.main(&place.config()));
+    let before = holdings();
+    let main = place.main(&place.config());
+    for _ in 0..20 {
+        let renderer = place.connect().unwrap();
+        let at_main = main.admitted.recv().unwrap();
+        assert_eq!(holdings().1, before.1 + 4, "two outboxes, each mapped by both sides");
+        drop((renderer, at_main));
+        let (terms, outbox, _own) = place.hello();
+        let client = place.client();
+        client.say(&Message::Hello(terms).to_bytes(), &[outbox.as_fd()]);
+        assert!(client.hear().is_some());
+        client.say(b"nonsense", &[]);
+        client.hear_refusal();
+    }
+    drop(main);
+    assert_eq!(holdings(), before);
+    done();
+}
+
+#[test]
+fn connections_that_came_and_went_leave_no_descriptor_and_no_map() {
+    let place = Place::new();
+    let (child, mut said) = start("child_connects_and_leaves_often", &place);
     wait_done(&mut said);
     kill(child);
 }
