@@ -1,0 +1,50 @@
+//! The machine: cores to pin to, and what a report says of it.
+
+use std::{fs, io, process::Command};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// Pins the calling thread to the `nth` core that the process may use.
+pub fn pin(nth: usize) -> io::Result<usize> {
+    let allowed = sched_getaffinity(None)?;
+    let core = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).nth(nth).ok_or_else(|| {
+        io::Error::other(format!(
+            "this measurement needs {} cores, and only {} may be used",
+            nth + 1,
+            allowed.count()
+        ))
+    })?;
+    let mut only = CpuSet::new();
+    only.set(core);
+    sched_setaffinity(None, &only)?;
+    Ok(core)
+}
+
+/// Processor, kernel and compiler, a line each.
+pub fn describe() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        cpu.lines()
+            .find(|line| line.starts_with(name))
+            .and_then(|line| line.split_once(": "))
+            .map_or("unknown", |(_, value)| value)
+            .to_owned()
+    };
+    let said = |program: &str, arguments: &[&str]| {
+        Command::new(program)
+            .args(arguments)
+            .output()
+            .ok()
+            .filter(|output| output.status.success())
+            .map_or_else(|| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    format!(
+        "processor  {} (family {}, model {})\nkernel     {}\ncompiler   {}\ncommit     {}",
+        field("model name"),
+        field("cpu family"),
+        field("model\t"),
+        said("uname", &["-sr"]),
+        said("rustc", &["--version"]),
+        said("git", &["rev-parse", "--short=12", "HEAD"]),
+    )
+}
