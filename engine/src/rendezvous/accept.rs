@@ -270,11 +270,13 @@ impl Acceptor {
 
     fn back_off(&self, error: Errno) {
         let mut state = self.lock();
-        if !std::mem::replace(&mut state.shortage_is_known, true) {
-            tracing::warn!(%error, name = %self.name, "cannot accept connections; raise the limit on open files (ulimit -n), or close some");
-        }
+        let was_known = std::mem::replace(&mut state.shortage_is_known, true);
         if !state.closed {
             Self::rest_until(&mut state, self.target(), Instant::now() + BACK_OFF);
+        }
+        drop(state);
+        if !was_known {
+            tracing::warn!(%error, name = %self.name, "cannot accept connections; raise the limit on open files (ulimit -n), or close some");
         }
     }
 

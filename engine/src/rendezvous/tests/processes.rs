@@ -2,7 +2,7 @@
 //! program that was started by hand.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use rustix::event::Timespec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::super::path::RuntimeDirError;
 use super::*;
 use crate::sys::fork::testing::exit_code_of;
 use crate::watcher::{self, Readiness, Watched};
@@ -91,6 +92,49 @@ fn a_killed_main_blocks_nobody_and_leaves_nothing_to_the_next() {
     assert!(!leftover.exists() && of_another.exists());
     place.connect().unwrap();
     main.admitted.recv().unwrap();
+}
+
+/// A user that is not root.
+const SOMEBODY: u32 = 1000;
+
+#[test]
+#[allow(unsafe_code)]
+fn child_binds_as_somebody() {
+    let Some(place) = place_of_child() else { return };
+    // SAFETY: takes three numbers; changes the user of all threads of this process, which was started for that.
+    let changed = unsafe { libc::setresuid(SOMEBODY, SOMEBODY, SOMEBODY) };
+    assert_eq!(changed, 0);
+    let main = place.main(&place.config());
+    done();
+    drop(main);
+    let _main = place.main(&Config { authorize: Some(Arc::new(|peer| peer.uid == 0)), ..place.config() });
+    done();
+}
+
+#[test]
+fn another_user_is_admitted_only_if_both_sides_say_so() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can be two users.
+        return;
+    }
+    let place = Place::new();
+    std::os::unix::fs::chown(&place.parent, Some(SOMEBODY), None).unwrap();
+    let (mut child, mut said) = start("child_binds_as_somebody", &place);
+    wait_done(&mut said);
+    let error = place.connect().unwrap_err();
+    let ConnectError::RuntimeDir(RuntimeDirError::WrongOwner { found: SOMEBODY, expected: 0, .. }) = error else {
+        panic!("{error}")
+    };
+    let trusting = Config { authorize: Some(Arc::new(|peer| peer.uid == SOMEBODY)), ..place.config() };
+    let error = connect("app", &trusting, 1).unwrap_err();
+    let ConnectError::Unauthorized { found: 0, expected, .. } = error else { panic!("{error}") };
+    assert_eq!(expected, u64::from(SOMEBODY));
+
+    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    wait_done(&mut said);
+    let renderer = connect("app", &trusting, 1).unwrap();
+    assert_eq!((renderer.credentials.uid, renderer.credentials.pid.unsigned_abs()), (SOMEBODY, child.id()));
+    kill(child);
 }
 
 #[test]
