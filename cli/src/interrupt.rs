@@ -12,17 +12,15 @@ use signal_hook::{
 /// does by default: it ends the process at once.
 pub(crate) fn on_interrupt(end: impl FnOnce(i32) + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            let mut received = signals.forever();
-            if let Some(signal) = received.next() {
-                end(signal);
-            }
-            if let Some(signal) = received.next() {
-                // It fails only for signals that may not be handled at all.
-                let _ = emulate_default_handler(signal);
-            }
-        })?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        let mut received = signals.forever();
+        if let Some(signal) = received.next() {
+            end(signal);
+        }
+        if let Some(signal) = received.next() {
+            // It fails only for signals that may not be handled at all.
+            let _ = emulate_default_handler(signal);
+        }
+    })?;
     Ok(())
 }

@@ -17,12 +17,7 @@ pub(crate) enum NotArguments {
 
 /// Each text that parses as JSON is that value, each other is a string.
 pub(crate) fn arguments(texts: &[String]) -> Args {
-    Args(
-        texts
-            .iter()
-            .map(|text| serde_json::from_str(text).map_or_else(|_| text.as_str().into(), value))
-            .collect(),
-    )
+    Args(texts.iter().map(|text| serde_json::from_str(text).map_or_else(|_| text.as_str().into(), value)).collect())
 }
 
 /// The arguments in a JSON array.
@@ -43,22 +38,14 @@ fn value(json: Json) -> Value {
         Json::Null => Value::Null,
         Json::Bool(truth) => truth.into(),
         Json::Number(number) => {
-            let whole = number
-                .as_i64()
-                .map(Value::from)
-                .or_else(|| number.as_u64().map(Value::from));
+            let whole = number.as_i64().map(Value::from).or_else(|| number.as_u64().map(Value::from));
             whole.unwrap_or_else(|| number.as_f64().map_or(Value::Null, Value::from))
         }
         Json::String(text) => text.into(),
         Json::Array(elements) => Value::Array(elements.into_iter().map(value).collect()),
         Json::Object(members) => match members.get(BYTES).and_then(Json::as_str).and_then(base64) {
             Some(bytes) if members.len() == 1 => Value::Bytes(bytes),
-            _ => Value::Map(
-                members
-                    .into_iter()
-                    .map(|(name, member)| (name, value(member)))
-                    .collect(),
-            ),
+            _ => Value::Map(members.into_iter().map(|(name, member)| (name, value(member))).collect()),
         },
     }
 }
@@ -70,11 +57,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     };
     let mut bytes = Vec::with_capacity(groups.len() * 3);
     for (index, group) in groups.iter().enumerate() {
-        let padding = group
-            .iter()
-            .rev()
-            .take_while(|&&digit| digit == b'=')
-            .count();
+        let padding = group.iter().rev().take_while(|&&digit| digit == b'=').count();
         if padding > 2 || padding > 0 && index + 1 < groups.len() {
             return None;
         }
@@ -129,12 +112,7 @@ mod tests {
         let Args(values) = array(b"[1, 9223372036854775808, 1.0, 18446744073709551616]").unwrap();
         assert!(matches!(
             values[..],
-            [
-                Value::I64(1),
-                Value::U64(0x8000_0000_0000_0000),
-                Value::F64(1.0),
-                Value::F64(_)
-            ]
+            [Value::I64(1), Value::U64(0x8000_0000_0000_0000), Value::F64(1.0), Value::F64(_)]
         ));
     }
 
@@ -142,38 +120,25 @@ mod tests {
     fn every_byte_string_survives_base64() {
         for length in 0..=7 {
             for first in [0, 1, 0x3e, 0x7f, 0xfb, 0xff] {
-                let bytes: Vec<u8> = (0..length)
-                    .map(|index: u8| first ^ index.wrapping_mul(85))
-                    .collect();
+                let bytes: Vec<u8> = (0..length).map(|index: u8| first ^ index.wrapping_mul(85)).collect();
                 let printed = args![bytes.clone()].to_string();
                 let Args(values) = array(printed.as_bytes()).unwrap();
-                assert!(
-                    matches!(&values[..], [Value::Bytes(back)] if *back == bytes),
-                    "{printed}"
-                );
+                assert!(matches!(&values[..], [Value::Bytes(back)] if *back == bytes), "{printed}");
             }
         }
     }
 
     #[test]
     fn what_is_not_base64_is_refused() {
-        for text in [
-            "Z", "Zg", "Zg=", "Zg==Zg==", "Z===", "====", "Zh==", "Zm9=", "Zm9v\n", "Zm-v", "=Zg=",
-        ] {
+        for text in ["Z", "Zg", "Zg=", "Zg==Zg==", "Z===", "====", "Zh==", "Zm9=", "Zm9v\n", "Zm-v", "=Zg="] {
             assert_eq!(base64(text), None, "{text}");
         }
     }
 
     #[test]
     fn arguments_that_do_not_parse_are_strings() {
-        let texts = [
-            "7", "\"7\"", "seven", "", " ", "{", "01", "NaN", "1 2", "True",
-        ]
-        .map(String::from);
-        assert_eq!(
-            arguments(&texts),
-            args![7, "7", "seven", "", " ", "{", "01", "NaN", "1 2", "True"]
-        );
+        let texts = ["7", "\"7\"", "seven", "", " ", "{", "01", "NaN", "1 2", "True"].map(String::from);
+        assert_eq!(arguments(&texts), args![7, "7", "seven", "", " ", "{", "01", "NaN", "1 2", "True"]);
     }
 
     #[test]
@@ -185,17 +150,11 @@ mod tests {
             ("\"x\"", "found a string"),
             ("{}", "found an object"),
             ("[1", "found text that is not JSON (EOF while parsing"),
-            (
-                "[1] [2]",
-                "found text that is not JSON (trailing characters",
-            ),
+            ("[1] [2]", "found text that is not JSON (trailing characters"),
             ("\u{feff}[]", "found text that is not JSON"),
         ] {
             let error = array(text.as_bytes()).unwrap_err().to_string();
-            assert!(
-                error.starts_with("expected a JSON array of arguments, "),
-                "{error}"
-            );
+            assert!(error.starts_with("expected a JSON array of arguments, "), "{error}");
             assert!(error.contains(found), "{error}");
         }
     }

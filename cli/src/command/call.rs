@@ -30,11 +30,7 @@ pub(crate) enum CallError {
     #[error(transparent)]
     Connect(#[from] memit::ConnectError),
     #[error("calling {channel:?} of {app:?} failed: {source}")]
-    Call {
-        app: String,
-        channel: String,
-        source: memit::CallError,
-    },
+    Call { app: String, channel: String, source: memit::CallError },
     #[error(transparent)]
     Output(#[from] OutputError),
 }
@@ -44,16 +40,8 @@ impl Call {
         let arguments = json::arguments(&self.arguments);
         let renderer = IpcRenderer::connect(&self.app)?;
         let value = renderer
-            .send_sync_timeout(
-                self.channel.as_str(),
-                &arguments,
-                Duration::from_secs(self.timeout),
-            )
-            .map_err(|source| CallError::Call {
-                app: self.app.clone(),
-                channel: self.channel.clone(),
-                source,
-            })?;
+            .send_sync_timeout(self.channel.as_str(), &arguments, Duration::from_secs(self.timeout))
+            .map_err(|source| CallError::Call { app: self.app.clone(), channel: self.channel.clone(), source })?;
         output::line(&value.to_string())?;
         renderer.shutdown();
         Ok(())

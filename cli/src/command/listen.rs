@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     interrupt,
-    output::{self, OutputError},
+    output::{self, OutputError, Reader},
 };
 
 /// Listens as the main of APP: prints each message as a line of JSON and answers a call with its arguments.
@@ -55,8 +55,11 @@ impl Listen {
             let line = format!(
                 r#"{{"channel":{channel},"args":{arguments},"call":{call},"from":{{"id":{id},"pid":{pid},"uid":{uid}}}}}"#
             );
-            if let Err(error) = output::line(&line) {
-                note.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            let written = output::line(&line);
+            if !matches!(written, Ok(Reader::Here)) {
+                if let Err(error) = written {
+                    note.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                }
                 if let Some(main) = handle.upgrade() {
                     main.shutdown();
                 }
@@ -65,8 +68,7 @@ impl Listen {
         });
         main.on_error(|error| eprintln!("memit: {error}"));
         eprintln!("memit: listening as {:?}; Ctrl-C ends it", self.app);
-        main.run()
-            .map_err(|source| ListenError::Dispatch { source })?;
+        main.run().map_err(|source| ListenError::Dispatch { source })?;
         main.shutdown();
         match fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(error.into()),

@@ -9,8 +9,6 @@ use std::error::Error;
 
 use clap::Subcommand;
 
-use crate::output::OutputError;
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Demo(demo::Demo),
@@ -23,17 +21,13 @@ pub(crate) enum Command {
 
 impl Command {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
-        let result: Result<(), Box<dyn Error>> = match self {
-            Self::Demo(demo) => demo.run().map_err(Into::into),
-            Self::DemoRenderer(renderer) => renderer.run().map_err(Into::into),
-            Self::Listen(listen) => listen.run().map_err(Into::into),
-            Self::Send(send) => send.run().map_err(Into::into),
-            Self::Call(call) => call.run().map_err(Into::into),
-        };
-        match result {
-            // `memit ... | head -1`: who read it has seen enough.
-            Err(error) if error.is::<OutputError>() => Ok(()),
-            result => result,
+        match self {
+            Self::Demo(demo) => demo.run()?,
+            Self::DemoRenderer(renderer) => renderer.run()?,
+            Self::Listen(listen) => listen.run()?,
+            Self::Send(send) => send.run()?,
+            Self::Call(call) => call.run()?,
         }
+        Ok(())
     }
 }

@@ -27,11 +27,7 @@ pub(crate) enum SendError {
     #[error(transparent)]
     Connect(#[from] memit::ConnectError),
     #[error("sending on {channel:?} of {app:?} failed: {source}")]
-    Send {
-        app: String,
-        channel: String,
-        source: memit::SendError,
-    },
+    Send { app: String, channel: String, source: memit::SendError },
     #[error("cannot read standard input: {source}")]
     Input { source: io::Error },
     #[error("line {line} of standard input: {fault}. The {sent} messages before it were sent")]
@@ -45,13 +41,11 @@ impl Send {
         if self.jsonl {
             self.send_lines(&renderer, io::stdin().lock())?;
         } else {
-            renderer
-                .send(self.channel.as_str(), &arguments)
-                .map_err(|source| SendError::Send {
-                    app: self.app.clone(),
-                    channel: self.channel.clone(),
-                    source,
-                })?;
+            renderer.send(self.channel.as_str(), &arguments).map_err(|source| SendError::Send {
+                app: self.app.clone(),
+                channel: self.channel.clone(),
+                source,
+            })?;
         }
         // What was sent is the main's, even if it has not come to it yet.
         renderer.shutdown();
@@ -64,25 +58,15 @@ impl Send {
         loop {
             text.clear();
             line += 1;
-            if input
-                .read_until(b'\n', &mut text)
-                .map_err(|source| SendError::Input { source })?
-                == 0
-            {
+            if input.read_until(b'\n', &mut text).map_err(|source| SendError::Input { source })? == 0 {
                 return Ok(());
             }
             if text.trim_ascii().is_empty() {
                 continue;
             }
-            let fault = |fault: &dyn ToString| SendError::Line {
-                line,
-                sent,
-                fault: fault.to_string(),
-            };
+            let fault = |fault: &dyn ToString| SendError::Line { line, sent, fault: fault.to_string() };
             let arguments = json::array(&text).map_err(|error| fault(&error))?;
-            renderer
-                .send(self.channel.as_str(), &arguments)
-                .map_err(|error| fault(&error))?;
+            renderer.send(self.channel.as_str(), &arguments).map_err(|error| fault(&error))?;
             sent += 1;
         }
     }

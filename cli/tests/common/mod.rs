@@ -1,30 +1,29 @@
 //! Running the `memit` command, each time in a runtime directory and a directory for temporary files of its own.
+#![allow(dead_code)] // no test file uses all of it
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs::{self, Permissions},
     io::{BufRead, BufReader, Read, Write},
+    os::unix::fs::PermissionsExt,
     process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio},
 };
 
 use tempfile::TempDir;
 
 /// A place to run commands in.
-pub struct Place {
-    pub runtime: TempDir,
-    pub temporary: TempDir,
+pub(crate) struct Place {
+    pub(crate) runtime: TempDir,
+    pub(crate) temporary: TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
-        Self {
-            runtime: TempDir::new().unwrap(),
-            temporary: TempDir::new().unwrap(),
-        }
+    pub(crate) fn new() -> Self {
+        Self { runtime: directory(), temporary: directory() }
     }
 
     /// `memit` with these arguments, standard input empty.
-    pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    pub(crate) fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_memit"));
         command
             .args(arguments)
@@ -37,66 +36,58 @@ impl Place {
     }
 
     /// Runs `memit` to its end.
-    pub fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
+    pub(crate) fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     /// Runs `memit` to its end with `input` as its standard input.
-    pub fn run_with_input(
+    pub(crate) fn run_with_input(
         &self,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
         input: &[u8],
     ) -> Output {
-        let mut child = self
-            .command(arguments)
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input).unwrap();
         child.wait_with_output().unwrap()
     }
 
     /// How many files and directories are left in the directory for temporary files.
-    pub fn leftovers(&self) -> usize {
+    pub(crate) fn leftovers(&self) -> usize {
         fs::read_dir(self.temporary.path()).unwrap().count()
     }
 }
 
 /// `memit listen`, ready.
-pub struct Listener {
-    pub child: Child,
-    pub stdout: Option<BufReader<ChildStdout>>,
+pub(crate) struct Listener {
+    pub(crate) child: Child,
+    pub(crate) stdout: Option<BufReader<ChildStdout>>,
     stderr: BufReader<ChildStderr>,
 }
 
 impl Listener {
-    pub fn start(place: &Place, app: &str) -> Self {
+    pub(crate) fn start(place: &Place, app: &str) -> Self {
         let mut child = place.command(["listen", app]).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();
         assert!(line.starts_with("memit: listening as "), "{line}");
-        Self {
-            child,
-            stdout: Some(stdout),
-            stderr,
-        }
+        Self { child, stdout: Some(stdout), stderr }
     }
 
     /// The next line that it prints.
-    pub fn line(&mut self) -> serde_json::Value {
+    pub(crate) fn line(&mut self) -> serde_json::Value {
         let mut line = String::new();
         self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"))
     }
 
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         kill(signal, self.child.id());
     }
 
     /// Waits for its end: its exit code, and what else it printed to standard output and standard error.
-    pub fn end(mut self) -> (Option<i32>, String, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String, String) {
         let (mut out, mut err) = (String::new(), String::new());
         if let Some(mut stdout) = self.stdout.take() {
             stdout.read_to_string(&mut out).unwrap();
@@ -106,14 +97,25 @@ impl Listener {
     }
 }
 
-pub fn kill(signal: &str, pid: u32) {
-    let status = Command::new("kill")
-        .args(["-s", signal, &pid.to_string()])
-        .status()
-        .unwrap();
+/// No test leaves a process behind.
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // It fails where the process has ended and been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A directory that memit accepts: nobody else may enter it.
+pub(crate) fn directory() -> TempDir {
+    tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir().unwrap()
+}
+
+pub(crate) fn kill(signal: &str, pid: u32) {
+    let status = Command::new("kill").args(["-s", signal, &pid.to_string()]).status().unwrap();
     assert!(status.success());
 }
 
-pub fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     str::from_utf8(bytes).unwrap()
 }

@@ -35,13 +35,9 @@ impl Children {
                 .spawn()?;
             started(number, child.id());
             let ended = ended.clone();
-            waiting.push(
-                thread::Builder::new()
-                    .name(format!("renderer {number}"))
-                    .spawn(move || {
-                        ended(number, fault(&mut child));
-                    })?,
-            );
+            waiting.push(thread::Builder::new().name(format!("renderer {number}")).spawn(move || {
+                ended(number, fault(&mut child));
+            })?);
         }
         Ok(Self(waiting))
     }
@@ -66,9 +62,7 @@ fn fault(child: &mut Child) -> Option<String> {
 fn describe(status: ExitStatus) -> Option<String> {
     match (status.code(), status.signal()) {
         (Some(0), _) => None,
-        (Some(code), _) => Some(format!(
-            "ended with exit code {code}; it says why on standard error"
-        )),
+        (Some(code), _) => Some(format!("ended with exit code {code}; it says why on standard error")),
         (None, Some(signal)) => Some(format!("was killed by signal {signal}")),
         (None, None) => Some(format!("ended: {status}")),
     }
@@ -85,9 +79,6 @@ mod tests {
             describe(ExitStatus::from_raw(2 << 8)).as_deref(),
             Some("ended with exit code 2; it says why on standard error")
         );
-        assert_eq!(
-            describe(ExitStatus::from_raw(9)).as_deref(),
-            Some("was killed by signal 9")
-        );
+        assert_eq!(describe(ExitStatus::from_raw(9)).as_deref(), Some("was killed by signal 9"));
     }
 }

@@ -57,22 +57,12 @@ impl Input {
         let Self::File(path) = self else {
             return Ok(README.len() as u64);
         };
-        let unreadable = |source| InputError::Unreadable {
-            path: path.clone(),
-            source,
-        };
+        let unreadable = |source| InputError::Unreadable { path: path.clone(), source };
         // Asked before it is opened: opening a pipe would wait for its writer.
         let kind = fs::metadata(path).map_err(unreadable)?.file_type();
         if !kind.is_file() {
-            let found = if kind.is_dir() {
-                "a directory"
-            } else {
-                "not a regular file"
-            };
-            return Err(InputError::Irregular {
-                path: path.clone(),
-                found,
-            });
+            let found = if kind.is_dir() { "a directory" } else { "not a regular file" };
+            return Err(InputError::Irregular { path: path.clone(), found });
         }
         let file = File::open(path).map_err(unreadable)?;
         Ok(file.metadata().map_err(unreadable)?.len())
@@ -84,10 +74,7 @@ impl Input {
             Self::Readme => Ok(Box::new(README)),
             Self::File(path) => match File::open(path) {
                 Ok(file) => Ok(Box::new(BufReader::with_capacity(BUFFER, file))),
-                Err(source) => Err(InputError::Unreadable {
-                    path: path.clone(),
-                    source,
-                }),
+                Err(source) => Err(InputError::Unreadable { path: path.clone(), source }),
             },
         }
     }
@@ -109,20 +96,12 @@ mod tests {
     #[test]
     fn a_file_that_is_missing_is_named() {
         let error = Input::new(Some("no/such/file".into())).check().unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("cannot read no/such/file: No such file"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("cannot read no/such/file: No such file"), "{error}");
     }
 
     #[test]
     fn a_directory_and_a_device_are_refused() {
-        for (path, found) in [
-            ("/", "/ is a directory"),
-            ("/dev/null", "/dev/null is not a regular file"),
-        ] {
+        for (path, found) in [("/", "/ is a directory"), ("/dev/null", "/dev/null is not a regular file")] {
             let error = Input::new(Some(path.into())).check().unwrap_err();
             assert!(error.to_string().starts_with(found), "{error}");
         }

@@ -29,33 +29,17 @@ pub(crate) struct Lines<R> {
 
 impl<R: BufRead> Lines<R> {
     pub(crate) fn new(input: R) -> Self {
-        Self {
-            input,
-            buffer: Vec::with_capacity(PIECE),
-            line: 1,
-            index: 0,
-        }
+        Self { input, buffer: Vec::with_capacity(PIECE), line: 1, index: 0 }
     }
 
     /// The next piece, or `None` at the end. Text behind the last newline is a line too.
     pub(crate) fn next_piece(&mut self) -> io::Result<Option<Piece<'_>>> {
         self.buffer.clear();
-        if self
-            .input
-            .by_ref()
-            .take(PIECE as u64)
-            .read_until(b'\n', &mut self.buffer)?
-            == 0
-        {
+        if self.input.by_ref().take(PIECE as u64).read_until(b'\n', &mut self.buffer)? == 0 {
             return Ok(None);
         }
         let last = self.buffer.last() == Some(&b'\n') || self.input.fill_buf()?.is_empty();
-        let piece = Piece {
-            line: self.line,
-            index: self.index,
-            last,
-            bytes: &self.buffer,
-        };
+        let piece = Piece { line: self.line, index: self.index, last, bytes: &self.buffer };
         if last {
             self.line += 1;
             self.index = 0;
@@ -103,31 +87,15 @@ mod tests {
         let mut input = vec![b'x'; 2 * PIECE + 10];
         input.extend_from_slice(b"\nnext\n");
         let all = pieces(&input);
-        let shape: Vec<_> = all
-            .iter()
-            .map(|(line, index, last, bytes)| (*line, *index, *last, bytes.len()))
-            .collect();
-        assert_eq!(
-            shape,
-            [
-                (1, 0, false, PIECE),
-                (1, 1, false, PIECE),
-                (1, 2, true, 11),
-                (2, 0, true, 5)
-            ]
-        );
+        let shape: Vec<_> = all.iter().map(|(line, index, last, bytes)| (*line, *index, *last, bytes.len())).collect();
+        assert_eq!(shape, [(1, 0, false, PIECE), (1, 1, false, PIECE), (1, 2, true, 11), (2, 0, true, 5)]);
         let joined: Vec<u8> = all.into_iter().flat_map(|(_, _, _, bytes)| bytes).collect();
         assert_eq!(joined, input);
     }
 
     #[test]
     fn a_line_that_fills_a_piece_exactly_ends_with_it() {
-        let shape = |input: &[u8]| -> Vec<_> {
-            pieces(input)
-                .iter()
-                .map(|p| (p.0, p.1, p.2, p.3.len()))
-                .collect()
-        };
+        let shape = |input: &[u8]| -> Vec<_> { pieces(input).iter().map(|p| (p.0, p.1, p.2, p.3.len())).collect() };
         let mut input = vec![b'x'; PIECE];
         assert_eq!(shape(&input), [(1, 0, true, PIECE)]);
         input[PIECE - 1] = b'\n';

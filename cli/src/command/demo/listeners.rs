@@ -5,10 +5,10 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use memit::{IpcMain, SendError};
+use memit::{IpcMain, Payload, SendError};
 
 use super::{
-    channel::{GREETING, HELLO, LINE, PING, PROGRESS, REPORT, TOTALS},
+    channel::{GREETING, HELLO, LINE, PING, PROGRESS, REPORT, Report, TOTALS},
     tally::Tally,
 };
 
@@ -32,31 +32,20 @@ pub(crate) struct Runs {
 impl Runs {
     /// A sentence for each listener that did not run as often as it must.
     pub(crate) fn failures(&self) -> Vec<String> {
-        let (once, removed) = (
-            self.once.load(Ordering::Relaxed),
-            self.removed.load(Ordering::Relaxed),
-        );
+        let (once, removed) = (self.once.load(Ordering::Relaxed), self.removed.load(Ordering::Relaxed));
         let mut failures = Vec::new();
         if once != 1 {
-            failures.push(format!(
-                "the main's once listener ran {once} times, expected 1"
-            ));
+            failures.push(format!("the main's once listener ran {once} times, expected 1"));
         }
         if removed != 0 {
-            failures.push(format!(
-                "a listener that was removed before the first message ran {removed} times"
-            ));
+            failures.push(format!("a listener that was removed before the first message ran {removed} times"));
         }
         failures
     }
 }
 
 /// Adds all listeners to `main`. `progress` hears now and then of lines and bytes.
-pub(crate) fn listen(
-    main: &IpcMain,
-    tally: &Shared,
-    mut progress: impl FnMut(u64, u64) + Send + 'static,
-) -> Runs {
+pub(crate) fn listen(main: &IpcMain, tally: &Shared, mut progress: impl FnMut(u64, u64) + Send + 'static) -> Runs {
     let runs = Runs::default();
     let counter = Arc::clone(&runs.once);
     main.once(HELLO, move |_, _| {
@@ -67,9 +56,7 @@ pub(crate) fn listen(
         counter.fetch_add(1, Ordering::Relaxed);
     });
     if !main.remove_listener(HELLO, id) {
-        tally
-            .lock()
-            .fail("remove_listener did not find a listener that had just been added".into());
+        tally.lock().fail("remove_listener did not find a listener that had just been added".into());
     }
 
     let shared = tally.clone();
@@ -99,19 +86,13 @@ pub(crate) fn listen(
     });
 
     let shared = tally.clone();
-    main.on(TOTALS, move |event, _| {
-        match shared.lock().totals(event.peer().id) {
-            Some(totals) => event.set_return_value(&totals),
-            None => Ok(()),
-        }
+    main.on(TOTALS, move |event, _| match shared.lock().totals(event.peer().id) {
+        Some(totals) => event.set_return_value(&totals),
+        None => Ok(()),
     });
-    main.on(PING, |event, number| {
-        event.set_return_value(&number.to_native())
-    });
+    main.on(PING, |event, number| event.set_return_value(&number.to_native()));
     let shared = tally.clone();
-    main.on(REPORT, move |event, report| {
-        shared.lock().report(event.peer().id, report.into())
-    });
+    main.on(REPORT, move |event, report| shared.lock().report(event.peer().id, Report::own(report)));
 
     let shared = tally.clone();
     main.on_connect(move |_| shared.lock().connected());

@@ -14,8 +14,10 @@ mod tally;
 
 use std::{
     ffi::OsString,
+    fs::Permissions,
     hash::{BuildHasher, RandomState},
     io,
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process,
     sync::{
@@ -91,22 +93,15 @@ impl Demo {
         // A directory of its own, so that nothing of this run stays in the one that all apps share.
         let directory = tempfile::Builder::new()
             .prefix("memit-demo-")
+            .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .map_err(|source| DemoError::Directory { source })?;
-        let app = format!(
-            "demo-{}-{:016x}",
-            process::id(),
-            RandomState::new().hash_one(())
-        );
-        let main = IpcMain::builder()
-            .runtime_dir(directory.path())
-            .bind(&app)?;
+        let app = format!("demo-{}-{:016x}", process::id(), RandomState::new().hash_one(()));
+        let main = IpcMain::builder().runtime_dir(directory.path()).bind(&app)?;
 
         let tally = Shared::default();
         let mut progress = Progress::new(length.saturating_mul(u64::from(self.renderers)));
-        let runs = listeners::listen(&main, &tally, move |lines, bytes| {
-            progress.show(lines, bytes)
-        });
+        let runs = listeners::listen(&main, &tally, move |lines, bytes| progress.show(lines, bytes));
 
         let signalled = Arc::new(AtomicI32::new(0));
         let (handle, signal) = (main.clone(), Arc::clone(&signalled));
@@ -132,8 +127,7 @@ impl Demo {
         )
         .map_err(|source| DemoError::Start { source })?;
 
-        main.run()
-            .map_err(|source| DemoError::Dispatch { source })?;
+        main.run().map_err(|source| DemoError::Dispatch { source })?;
         main.shutdown();
         children.wait();
         match signalled.load(Ordering::Relaxed) {
@@ -143,13 +137,8 @@ impl Demo {
     }
 
     fn renderer_arguments(&self, app: &str, number: u32, input: &Input) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = vec![
-            "demo-renderer".into(),
-            "--app".into(),
-            app.into(),
-            "--number".into(),
-            number.to_string().into(),
-        ];
+        let mut arguments: Vec<OsString> =
+            vec!["demo-renderer".into(), "--app".into(), app.into(), "--number".into(), number.to_string().into()];
         if let Some(path) = input.path() {
             // In one argument, so that a file whose name begins with a dash is not taken for an option.
             let mut argument = OsString::from("--input=");
@@ -180,10 +169,6 @@ impl Demo {
                 ))?;
             }
         }
-        if failures.is_empty() {
-            Ok(())
-        } else {
-            Err(DemoError::Failed { failures })
-        }
+        if failures.is_empty() { Ok(()) } else { Err(DemoError::Failed { failures }) }
     }
 }

@@ -18,21 +18,12 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn new(expected: u64) -> Self {
         let now = Instant::now();
-        Self {
-            begin: now,
-            shown: now,
-            expected,
-            terminal: io::stderr().is_terminal(),
-        }
+        Self { begin: now, shown: now, expected, terminal: io::stderr().is_terminal() }
     }
 
     /// Shows it, unless that was done a moment ago. It is no fault when standard error cannot be written to.
     pub(crate) fn show(&mut self, lines: u64, bytes: u64) {
-        let every = if self.terminal {
-            Duration::from_millis(100)
-        } else {
-            Duration::from_secs(5)
-        };
+        let every = if self.terminal { Duration::from_millis(100) } else { Duration::from_secs(5) };
         let now = Instant::now();
         if now.duration_since(self.shown) < every {
             return;
@@ -40,11 +31,7 @@ impl Progress {
         self.shown = now;
         let text = line(lines, bytes, self.expected, now.duration_since(self.begin));
         let mut stderr = io::stderr().lock();
-        let _ = if self.terminal {
-            write!(stderr, "\r\x1b[K{text}")
-        } else {
-            writeln!(stderr, "{text}")
-        };
+        let _ = if self.terminal { write!(stderr, "\r\x1b[K{text}") } else { writeln!(stderr, "{text}") };
     }
 }
 
@@ -61,11 +48,7 @@ fn line(lines: u64, bytes: u64, expected: u64, elapsed: Duration) -> String {
     // A file that grows while it is read must not show more than all of it.
     let percent = (bytes.saturating_mul(100) / expected.max(1)).min(100);
     let megabytes = rate(bytes, elapsed) / 1_000_000;
-    format!(
-        "{percent:3} %  {} lines  {} MB/s",
-        grouped(lines),
-        grouped(megabytes)
-    )
+    format!("{percent:3} %  {} lines  {} MB/s", grouped(lines), grouped(megabytes))
 }
 
 #[cfg(test)]
@@ -74,10 +57,7 @@ mod tests {
 
     #[test]
     fn progress_names_share_lines_and_speed() {
-        assert_eq!(
-            line(12_000, 30_000_000, 60_000_000, Duration::from_secs(2)),
-            " 50 %  12,000 lines  15 MB/s"
-        );
+        assert_eq!(line(12_000, 30_000_000, 60_000_000, Duration::from_secs(2)), " 50 %  12,000 lines  15 MB/s");
         assert_eq!(line(1, 10, 0, Duration::ZERO), "100 %  1 lines  0 MB/s");
     }
 }

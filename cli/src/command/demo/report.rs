@@ -6,26 +6,13 @@ use serde_json::{Value, json};
 
 use super::tally::{Renderer, Tally};
 
-const TITLES: [&str; 9] = [
-    "renderer",
-    "lines",
-    "words",
-    "bytes",
-    "messages",
-    "messages/s",
-    "sync p50",
-    "sync p99",
-    "answers",
-];
+const TITLES: [&str; 9] =
+    ["renderer", "lines", "words", "bytes", "messages", "messages/s", "sync p50", "sync p99", "answers"];
 
 /// The table.
 pub(crate) fn table(tally: &Tally) -> String {
     let mut rows = vec![TITLES.map(String::from)];
-    rows.extend(
-        tally
-            .renderers()
-            .map(|(number, renderer)| row(number, renderer)),
-    );
+    rows.extend(tally.renderers().map(|(number, renderer)| row(number, renderer)));
     let mut widths = [0; TITLES.len()];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -45,16 +32,8 @@ pub(crate) fn table(tally: &Tally) -> String {
 }
 
 fn row(number: u32, renderer: &Renderer) -> [String; TITLES.len()] {
-    let Renderer {
-        counts,
-        messages,
-        answers,
-        skipped,
-        report,
-        ..
-    } = renderer;
-    let measured =
-        |show: &dyn Fn(&super::channel::Report) -> String| report.as_ref().map_or("-".into(), show);
+    let Renderer { counts, messages, answers, skipped, report, .. } = renderer;
+    let measured = |show: &dyn Fn(&super::channel::Report) -> String| report.as_ref().map_or("-".into(), show);
     [
         number.to_string(),
         grouped(counts.lines),
@@ -75,10 +54,7 @@ fn row(number: u32, renderer: &Renderer) -> [String; TITLES.len()] {
 /// The JSON object, on one line.
 pub(crate) fn json(tally: &Tally, input: &str, deaf: bool) -> String {
     let failures = tally.failures();
-    let renderers: Vec<Value> = tally
-        .renderers()
-        .map(|(number, renderer)| object(number, renderer))
-        .collect();
+    let renderers: Vec<Value> = tally.renderers().map(|(number, renderer)| object(number, renderer)).collect();
     json!({
         "ok": failures.is_empty(),
         "input": input,
@@ -90,15 +66,7 @@ pub(crate) fn json(tally: &Tally, input: &str, deaf: bool) -> String {
 }
 
 fn object(number: u32, renderer: &Renderer) -> Value {
-    let Renderer {
-        pid,
-        counts,
-        messages,
-        answers,
-        skipped,
-        report,
-        ..
-    } = renderer;
+    let Renderer { pid, counts, messages, answers, skipped, report, .. } = renderer;
     let report = report.as_ref();
     json!({
         "renderer": number,
@@ -118,11 +86,7 @@ fn object(number: u32, renderer: &Renderer) -> Value {
 /// How many a second, 0 when there was no time to tell.
 pub(crate) fn rate(count: u64, elapsed: Duration) -> u64 {
     let per_second = u128::from(count) * 1_000_000_000 / elapsed.as_nanos().max(1);
-    if elapsed.is_zero() {
-        0
-    } else {
-        u64::try_from(per_second).unwrap_or(u64::MAX)
-    }
+    if elapsed.is_zero() { 0 } else { u64::try_from(per_second).unwrap_or(u64::MAX) }
 }
 
 /// With a comma between thousands.
@@ -139,11 +103,7 @@ pub(crate) fn grouped(number: u64) -> String {
 }
 
 fn microseconds(nanoseconds: u64) -> String {
-    format!(
-        "{}.{} µs",
-        grouped(nanoseconds / 1000),
-        nanoseconds % 1000 / 100
-    )
+    format!("{}.{} µs", grouped(nanoseconds / 1000), nanoseconds % 1000 / 100)
 }
 
 #[cfg(test)]
@@ -188,10 +148,7 @@ mod tests {
         let object: Value = serde_json::from_str(&json(&tally(), "README.md", true)).unwrap();
         assert_eq!(object["ok"], false);
         assert_eq!(object["deaf"], true);
-        assert_eq!(
-            object["failures"],
-            json!(["renderer 2: it ended without a report"])
-        );
+        assert_eq!(object["failures"], json!(["renderer 2: it ended without a report"]));
         assert_eq!(object["renderers"][0]["messages_per_second"], 1_200_000);
         assert_eq!(object["renderers"][0]["sync_p50_ns"], 12_345);
         assert_eq!(object["renderers"][1]["sync_p50_ns"], Value::Null);
@@ -200,10 +157,7 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_rates_never_divide_by_zero() {
-        assert_eq!(
-            [0, 999, 1000, 1_234_567].map(grouped),
-            ["0", "999", "1,000", "1,234,567"]
-        );
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(rate(5, Duration::ZERO), 0);
         assert_eq!(rate(u64::MAX, Duration::from_nanos(1)), u64::MAX);
         assert_eq!(rate(10, Duration::from_secs(2)), 5);

@@ -41,13 +41,7 @@ impl Tally {
     /// A child process has been started as renderer `number`.
     pub(crate) fn started(&mut self, number: u32, pid: u32) {
         self.running += 1;
-        self.renderers.insert(
-            number,
-            Renderer {
-                pid,
-                ..Renderer::default()
-            },
-        );
+        self.renderers.insert(number, Renderer { pid, ..Renderer::default() });
     }
 
     /// The child process of renderer `number` has ended; `fault` says how, unless it ended well.
@@ -68,9 +62,7 @@ impl Tally {
         if let Some(renderer) = self.renderer(peer)
             && renderer.report.is_none()
         {
-            renderer
-                .failures
-                .push(format!("its connection ended before its report: {reason}"));
+            renderer.failures.push(format!("its connection ended before its report: {reason}"));
         }
     }
 
@@ -84,25 +76,14 @@ impl Tally {
         if self.renderers.contains_key(&number) {
             self.numbers.insert(peer, number);
         } else {
-            self.fail(format!(
-                "a connection says that it is renderer {number}, which was never started"
-            ));
+            self.fail(format!("a connection says that it is renderer {number}, which was never started"));
         }
     }
 
     /// A piece of a line has come. Returns how many lines are complete when that is a number to tell the renderer.
-    pub(crate) fn line(
-        &mut self,
-        peer: u64,
-        number: u64,
-        piece: u64,
-        last: bool,
-        bytes: &[u8],
-    ) -> Option<u64> {
+    pub(crate) fn line(&mut self, peer: u64, number: u64, piece: u64, last: bool, bytes: &[u8]) -> Option<u64> {
         let Some(renderer) = self.renderer(peer) else {
-            self.fail(
-                "a line came from a connection that had not said which renderer it is".into(),
-            );
+            self.fail("a line came from a connection that had not said which renderer it is".into());
             return None;
         };
         let expected = (renderer.counts.lines + 1, renderer.pieces);
@@ -122,32 +103,14 @@ impl Tally {
     /// A progress message was sent, or found no room.
     pub(crate) fn answered(&mut self, peer: u64, sent: bool) {
         if let Some(renderer) = self.renderer(peer) {
-            *if sent {
-                &mut renderer.answers
-            } else {
-                &mut renderer.skipped
-            } += 1;
+            *if sent { &mut renderer.answers } else { &mut renderer.skipped } += 1;
         }
     }
 
     pub(crate) fn totals(&mut self, peer: u64) -> Option<Totals> {
-        let Renderer {
-            counts, answers, ..
-        } = self.renderer(peer)?;
-        let Counts {
-            lines,
-            words,
-            bytes,
-            checksum,
-            ..
-        } = *counts;
-        Some(Totals {
-            lines,
-            words,
-            bytes,
-            checksum,
-            answers: *answers,
-        })
+        let Renderer { counts, answers, .. } = self.renderer(peer)?;
+        let Counts { lines, words, bytes, checksum, .. } = *counts;
+        Some(Totals { lines, words, bytes, checksum, answers: *answers })
     }
 
     pub(crate) fn report(&mut self, peer: u64, report: Report) {
@@ -166,28 +129,19 @@ impl Tally {
     pub(crate) fn sum(&self) -> (u64, u64) {
         self.renderers
             .values()
-            .fold((0, 0), |(lines, bytes), renderer| {
-                (lines + renderer.counts.lines, bytes + renderer.counts.bytes)
-            })
+            .fold((0, 0), |(lines, bytes), renderer| (lines + renderer.counts.lines, bytes + renderer.counts.bytes))
     }
 
     /// The renderers by their numbers.
     pub(crate) fn renderers(&self) -> impl Iterator<Item = (u32, &Renderer)> {
-        self.renderers
-            .iter()
-            .map(|(number, renderer)| (*number, renderer))
+        self.renderers.iter().map(|(number, renderer)| (*number, renderer))
     }
 
     /// Every failure, as sentences that say whose it is.
     pub(crate) fn failures(&self) -> Vec<String> {
         let mut all = self.failures.clone();
         for (number, renderer) in self.renderers() {
-            all.extend(
-                renderer
-                    .failures
-                    .iter()
-                    .map(|failure| format!("renderer {number}: {failure}")),
-            );
+            all.extend(renderer.failures.iter().map(|failure| format!("renderer {number}: {failure}")));
             if renderer.failures.is_empty() && renderer.report.is_none() {
                 all.push(format!("renderer {number}: it ended without a report"));
             }
@@ -213,12 +167,7 @@ mod tests {
     }
 
     fn report() -> Report {
-        Report {
-            nanoseconds: 1,
-            sync_p50_nanoseconds: 1,
-            sync_p99_nanoseconds: 1,
-            failures: Vec::new(),
-        }
+        Report { nanoseconds: 1, sync_p50_nanoseconds: 1, sync_p99_nanoseconds: 1, failures: Vec::new() }
     }
 
     #[test]
@@ -252,18 +201,13 @@ mod tests {
         let mut tally = one_renderer();
         tally.line(7, 1, 0, true, b"\n");
         tally.line(7, 3, 0, true, b"\n");
-        assert_eq!(
-            tally.failures(),
-            ["renderer 1: piece 0 of line 3 came where piece 0 of line 2 was due"]
-        );
+        assert_eq!(tally.failures(), ["renderer 1: piece 0 of line 3 came where piece 0 of line 2 was due"]);
     }
 
     #[test]
     fn progress_is_due_when_a_thousandth_line_is_complete() {
         let mut tally = one_renderer();
-        let due: Vec<_> = (1..=2500)
-            .filter_map(|number| tally.line(7, number, 0, true, b"x\n"))
-            .collect();
+        let due: Vec<_> = (1..=2500).filter_map(|number| tally.line(7, number, 0, true, b"x\n")).collect();
         assert_eq!(due, [1000, 2000]);
         tally.answered(7, true);
         tally.answered(7, false);
