@@ -43,7 +43,8 @@ impl<Side> Builder<Side> {
         self.with(|config| config.trust = trust)
     }
 
-    /// Bytes of the ring to each peer: a power of two from 4 KiB to 1 GiB. A message is at most an eighth of it. Default 256 KiB.
+    /// Bytes of the ring to each peer: a power of two from 4 KiB to 1 GiB. A message is at most an eighth of it.
+    /// Default 256 KiB.
     #[must_use]
     pub fn ring_capacity(self, bytes: usize) -> Self {
         self.with(|config| config.ring_capacity = bytes)
@@ -75,7 +76,8 @@ impl<Side> Builder<Side> {
         self.with(|config| config.authorize = Some(Arc::new(decide)))
     }
 
-    /// The directory of the sockets. Default: `$MEMIT_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/memit`, else `/tmp/memit-<uid>`.
+    /// The directory of the sockets. Default: `$MEMIT_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/memit`, else
+    /// `/tmp/memit-<uid>`.
     #[must_use]
     pub fn runtime_dir(self, path: impl Into<PathBuf>) -> Self {
         self.with(|config| config.runtime_dir = Some(path.into()))
@@ -122,7 +124,7 @@ impl Builder<IpcMain> {
 impl Builder<IpcRenderer> {
     /// Connects to the main named `app`.
     pub fn connect(self, app: &str) -> Result<IpcRenderer, ConnectError> {
-        Port::connect(app, self.config).map(IpcRenderer::new)
+        IpcRenderer::new(Port::connect(app, self.config)?)
     }
 }
 

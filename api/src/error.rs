@@ -1,4 +1,5 @@
-//! What can go wrong, one enum per operation. The engine's enums are repeated here where an operation of this crate can fail in more ways.
+//! What can go wrong, one enum per operation. The engine's enums are repeated here where an operation of this crate can
+//! fail in more ways.
 
 use std::{fmt, sync::Arc};
 
@@ -10,7 +11,8 @@ use crate::{EncodeError, Failure, Peer};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// No space now: in the ring for [`try_send`](crate::Sender::try_send), in the queue for whoever sends from the dispatching thread.
+    /// No space now: in the ring for [`try_send`](crate::Sender::try_send), in the queue for whoever sends from the
+    /// dispatching thread.
     #[error("the peer has not made space for {len} more bytes; send again later, or send less")]
     Full {
         /// The message's length in bytes.
@@ -23,7 +25,9 @@ pub enum SendError {
         len: usize,
     },
     /// This connection can never carry the message.
-    #[error("a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces")]
+    #[error(
+        "a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces"
+    )]
     TooLarge {
         /// The message's length in bytes.
         len: usize,
@@ -52,7 +56,10 @@ pub enum SendError {
 #[non_exhaustive]
 pub enum ChannelError {
     /// The endpoint sends on too many channels already.
-    #[error("this endpoint already sends on {max} channels, the most there can be; put what varies into the message, not into the name")]
+    #[error(
+        "this endpoint already sends on {max} channels, the most there can be; put what varies into the message, \
+         not into the name"
+    )]
     TooMany {
         /// How many there may be.
         max: usize,
@@ -66,7 +73,10 @@ pub enum ChannelError {
         max: usize,
     },
     /// A type's description is too long.
-    #[error("the description of the channel's types has {len} bytes and may have {max}; split the type over several channels")]
+    #[error(
+        "the description of the channel's types has {len} bytes and may have {max}; split the type over several \
+         channels"
+    )]
     SchemaTooLong {
         /// The description's length in bytes.
         len: usize,
@@ -98,7 +108,9 @@ pub enum CallError {
     #[error("no answer arrived in time; the peer may be slow, stopped, or not dispatching")]
     Timeout,
     /// The caller waits for the callee, which waits for the caller.
-    #[error("the other side's dispatching thread waits for this one; call from another thread, or send a message instead")]
+    #[error(
+        "the other side's dispatching thread waits for this one; call from another thread, or send a message instead"
+    )]
     WouldDeadlock,
     /// No space for the message, in the queue of the dispatching thread.
     #[error("the peer has not made space for {len} more bytes; call again later, or send less")]
@@ -107,7 +119,9 @@ pub enum CallError {
         len: usize,
     },
     /// This connection can never carry the message.
-    #[error("a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces")]
+    #[error(
+        "a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces"
+    )]
     TooLarge {
         /// The message's length in bytes.
         len: usize,
@@ -133,7 +147,9 @@ pub enum CallError {
 #[non_exhaustive]
 pub enum ReturnError {
     /// The value does not fit.
-    #[error("a value of {len} bytes was to be returned and at most {max} fit; raise the ring capacity or send it in pieces")]
+    #[error(
+        "a value of {len} bytes was to be returned and at most {max} fit; raise the ring capacity or send it in pieces"
+    )]
     TooLarge {
         /// The value's length in bytes.
         len: usize,
@@ -193,7 +209,8 @@ pub enum DispatchError {
         /// What the listener returned.
         failure: Failure,
     },
-    /// A listener of [`on_connect`](crate::Emitter::on_connect) or [`on_disconnect`](crate::Emitter::on_disconnect) returned an error.
+    /// A listener of [`on_connect`](crate::Emitter::on_connect) or [`on_disconnect`](crate::Emitter::on_disconnect)
+    /// returned an error.
     ConnectionListener {
         /// Who came or went.
         peer: Peer,
@@ -231,10 +248,14 @@ impl fmt::Display for DispatchError {
         match self {
             Self::SchemaMismatch { channel, peer, found, expected } => write!(
                 f,
-                "channel {channel:?}: {peer} sends {found} and the listeners here expect {expected}; make both sides use the same types"
+                "channel {channel:?}: {peer} sends {found} and the listeners here expect {expected}; \
+                 make both sides use the same types"
             ),
             Self::InvalidMessage { channel, peer, reason } => {
-                write!(f, "channel {channel:?}: {peer} sent bytes that are no valid message and was disconnected: {reason}")
+                write!(
+                    f,
+                    "channel {channel:?}: {peer} sent bytes that are no valid message and was disconnected: {reason}"
+                )
             }
             Self::Listener { channel, peer, failure } => {
                 write!(f, "channel {channel:?}: the listener failed on a message from {peer}: {failure}")

@@ -10,7 +10,9 @@ use std::{
 
 use memit_engine::{CallToken, ReplyError, ReplyStatus};
 
-use crate::{EncodeAs, Emitter, Failure, IntoChannel, InvalidPayload, Payload, Peer, ReturnError, SendError, Sender, encode};
+use crate::{
+    Emitter, EncodeAs, Failure, IntoChannel, InvalidPayload, Payload, Peer, ReturnError, SendError, Sender, encode,
+};
 
 /// One message on its way through the listeners.
 ///
@@ -45,9 +47,11 @@ where
         self.sender().send(channel, message)
     }
 
-    /// Answers the peer's `send_sync` at once. The first value that a listener sets is the answer; later ones do nothing.
+    /// Answers the peer's `send_sync` at once. The first value that a listener sets is the answer; later ones do
+    /// nothing.
     ///
-    /// It does nothing either for a message that was merely sent, and for a caller that no longer waits, so a listener need not tell them apart.
+    /// It does nothing either for a message that was merely sent, and for a caller that no longer waits, so a listener
+    /// need not tell them apart.
     pub fn set_return_value<M>(&mut self, value: &M) -> Result<(), ReturnError>
     where
         M: EncodeAs<R> + ?Sized,
@@ -56,15 +60,17 @@ where
         if call.answered.get() {
             return Ok(());
         }
-        encode::with_encoded::<R, M, _>(value, |bytes| match self.delivery.sender.link().reply(call.token, ReplyStatus::Value, bytes) {
-            Err(ReplyError::TooLarge { len, max }) => {
-                call.answered.set(true);
-                Err(ReturnError::TooLarge { len, max })
-            }
-            // The rest means that nobody waits any more.
-            Ok(()) | Err(_) => {
-                call.answered.set(true);
-                Ok(())
+        encode::with_encoded::<R, M, _>(value, |bytes| {
+            match self.delivery.sender.link().reply(call.token, ReplyStatus::Value, bytes) {
+                Err(ReplyError::TooLarge { len, max }) => {
+                    call.answered.set(true);
+                    Err(ReturnError::TooLarge { len, max })
+                }
+                // The rest means that nobody waits any more.
+                Ok(()) | Err(_) => {
+                    call.answered.set(true);
+                    Ok(())
+                }
             }
         })?
     }
@@ -126,8 +132,9 @@ impl Delivery<'_> {
     pub(crate) fn view<T: Payload + ?Sized>(&self) -> Result<&T::View, InvalidPayload> {
         let id = TypeId::of::<T>();
         if self.valid_as.get() == Some(id) {
-            // SAFETY: `valid_as` is set below only, after `T::view` accepted these very bytes as this very type. They are either private to this
-            // process, borrowed for as long as this delivery lives, or, under full trust, promised not to change for as long.
+            // SAFETY: `valid_as` is set below only, after `T::view` accepted these very bytes as this very type. They
+            // are either private to this process, borrowed for as long as this delivery lives, or, under full trust,
+            // promised not to change for as long.
             return Ok(unsafe { T::view_unchecked(self.bytes) });
         }
         let view = T::view(self.bytes)?;

@@ -10,8 +10,7 @@ use std::{
 use memit_engine::{Patience, Port};
 
 use crate::{
-    BindError, Builder, EncodeAs, Emitter, IntoChannel, RunError, SendError, Sender,
-    encode,
+    BindError, Builder, Emitter, EncodeAs, IntoChannel, RunError, SendError, Sender, encode,
     endpoint::Endpoint,
     sender::{deliver, outlet},
 };
@@ -20,12 +19,13 @@ use crate::{
 ///
 /// It derefs to its [`Emitter`], so `main.on(...)`, `main.once(...)`, `main.off(...)` and the rest work on it directly.
 ///
-/// Clones are handles on one endpoint, and any thread may use them. The endpoint ends with [`shutdown`](Self::shutdown) or with its last handle:
-/// connections close, calls end, listeners are dropped. A listener that owns a handle keeps the endpoint alive; let it own a
-/// [weak](Self::downgrade) one, or use [`Event::emitter`](crate::Event::emitter) and [`Event::sender`](crate::Event::sender).
+/// Clones are handles on one endpoint, and any thread may use them. The endpoint ends with [`shutdown`](Self::shutdown)
+/// or with its last handle: connections close, calls end, listeners are dropped. A listener that owns a handle keeps
+/// the endpoint alive; let it own a [weak](Self::downgrade) one, or use [`Event::emitter`](crate::Event::emitter) and
+/// [`Event::sender`](crate::Event::sender).
 ///
-/// Connecting is answered by a thread of the library, whether anyone dispatches or not; messages are taken by whoever calls [`run`](Self::run),
-/// [`run_once`](Self::run_once) or [`poll`](Self::poll), one thread at a time.
+/// Connecting is answered by a thread of the library, whether anyone dispatches or not; messages are taken by whoever
+/// calls [`run`](Self::run), [`run_once`](Self::run_once) or [`poll`](Self::poll), one thread at a time.
 #[derive(Clone, Debug)]
 pub struct IpcMain {
     endpoint: Arc<Endpoint>,
@@ -62,7 +62,8 @@ impl IpcMain {
 
     /// Sends `message` to every renderer, encoding it once. Returns those that it did not reach, and why.
     ///
-    /// It never waits: a renderer without space is among those returned, [`Full`](SendError::Full), and the others have the message already.
+    /// It never waits: a renderer without space is among those returned, [`Full`](SendError::Full), and the others have
+    /// the message already.
     #[must_use = "the renderers that the message did not reach are returned"]
     pub fn broadcast<C, M>(&self, channel: C, message: &M) -> Vec<(Sender, SendError)>
     where
@@ -92,20 +93,22 @@ impl IpcMain {
         self.endpoint.run()
     }
 
-    /// Waits up to `timeout` for something to dispatch and dispatches what is there. Returns how many messages, arrivals and departures that were,
-    /// 0 if none came in time.
+    /// Waits up to `timeout` for something to dispatch and dispatches what is there. Returns how many messages,
+    /// arrivals and departures that were, 0 if none came in time.
     pub fn run_once(&self, timeout: Duration) -> Result<usize, RunError> {
         self.endpoint.run_once(timeout)
     }
 
-    /// Dispatches what is there, or a good part of it, without waiting. Returns how many messages, arrivals and departures that were.
+    /// Dispatches what is there, or a good part of it, without waiting. Returns how many messages, arrivals and
+    /// departures that were.
     ///
     /// With [`AsFd`], for loops that wait elsewhere: the descriptor is readable while there is something to dispatch.
     pub fn poll(&self) -> Result<usize, RunError> {
         self.endpoint.poll()
     }
 
-    /// Ends the endpoint: the name is free, connections close, calls end, and listeners are dropped, as soon as the one that runs has returned.
+    /// Ends the endpoint: the name is free, connections close, calls end, and listeners are dropped, as soon as the one
+    /// that runs has returned.
     pub fn shutdown(&self) {
         self.endpoint.shutdown();
     }

@@ -10,19 +10,22 @@ use std::{
 use memit_engine::Port;
 
 use crate::{
-    Builder, CallError, ConnectError, EncodeAs, Emitter, IntoChannel, Reply, RunError, SendError, Sender, endpoint::Endpoint,
+    Builder, CallError, ConnectError, Emitter, EncodeAs, IntoChannel, Reply, RunError, SendError, Sender,
+    endpoint::Endpoint,
 };
 
 /// One renderer of an application, connected to its main.
 ///
-/// It derefs to its [`Emitter`], so `renderer.on(...)`, `renderer.once(...)`, `renderer.off(...)` and the rest work on it directly.
+/// It derefs to its [`Emitter`], so `renderer.on(...)`, `renderer.once(...)`, `renderer.off(...)` and the rest work on
+/// it directly.
 ///
-/// Clones are handles on one endpoint, and any thread may use them. The endpoint ends with [`shutdown`](Self::shutdown) or with its last handle:
-/// the connection closes, calls end, listeners are dropped. A listener that owns a handle keeps the endpoint alive; let it own a
-/// [weak](Self::downgrade) one, or use [`Event::emitter`](crate::Event::emitter) and [`Event::sender`](crate::Event::sender).
+/// Clones are handles on one endpoint, and any thread may use them. The endpoint ends with [`shutdown`](Self::shutdown)
+/// or with its last handle: the connection closes, calls end, listeners are dropped. A listener that owns a handle
+/// keeps the endpoint alive; let it own a [weak](Self::downgrade) one, or use [`Event::emitter`](crate::Event::emitter)
+/// and [`Event::sender`](crate::Event::sender).
 ///
-/// A renderer that only sends and calls need not dispatch. To hear messages, one thread at a time calls [`run`](Self::run),
-/// [`run_once`](Self::run_once) or [`poll`](Self::poll).
+/// A renderer that only sends and calls need not dispatch. To hear messages, one thread at a time calls
+/// [`run`](Self::run), [`run_once`](Self::run_once) or [`poll`](Self::poll).
 #[derive(Clone, Debug)]
 pub struct IpcRenderer {
     endpoint: Arc<Endpoint>,
@@ -47,11 +50,11 @@ impl IpcRenderer {
         Builder::new()
     }
 
-    pub(crate) fn new(port: Port) -> Self {
-        let main = port.link();
+    pub(crate) fn new(port: Port) -> Result<Self, ConnectError> {
+        let main = port.links().first().cloned().ok_or(ConnectError::Closed)?;
         let endpoint = Endpoint::new(port);
         let main = Sender::new(main, Arc::clone(endpoint.outgoing()));
-        Self { endpoint: Arc::new(endpoint), main }
+        Ok(Self { endpoint: Arc::new(endpoint), main })
     }
 
     /// The way to the main.
@@ -96,7 +99,12 @@ impl IpcRenderer {
     }
 
     /// Calls the main and waits for the value, up to `timeout`; see [`Sender::send_sync_timeout`].
-    pub fn send_sync_timeout<C, M>(&self, channel: C, message: &M, timeout: Duration) -> Result<Reply<C::Return>, CallError>
+    pub fn send_sync_timeout<C, M>(
+        &self,
+        channel: C,
+        message: &M,
+        timeout: Duration,
+    ) -> Result<Reply<C::Return>, CallError>
     where
         C: IntoChannel,
         M: EncodeAs<C::Message> + ?Sized,
@@ -104,26 +112,28 @@ impl IpcRenderer {
         self.main.send_sync_timeout(channel, message, timeout)
     }
 
-    /// Dispatches until [`shutdown`](Self::shutdown) or until the main has closed the connection, sleeping while there is nothing to do. If the main
-    /// went otherwise, that is an error.
+    /// Dispatches until [`shutdown`](Self::shutdown) or until the main has closed the connection, sleeping while there
+    /// is nothing to do. If the main went otherwise, that is an error.
     pub fn run(&self) -> Result<(), RunError> {
         self.endpoint.run()
     }
 
-    /// Waits up to `timeout` for something to dispatch and dispatches what is there. Returns how many messages, arrivals and departures that were,
-    /// 0 if none came in time.
+    /// Waits up to `timeout` for something to dispatch and dispatches what is there. Returns how many messages,
+    /// arrivals and departures that were, 0 if none came in time.
     pub fn run_once(&self, timeout: Duration) -> Result<usize, RunError> {
         self.endpoint.run_once(timeout)
     }
 
-    /// Dispatches what is there, or a good part of it, without waiting. Returns how many messages, arrivals and departures that were.
+    /// Dispatches what is there, or a good part of it, without waiting. Returns how many messages, arrivals and
+    /// departures that were.
     ///
     /// With [`AsFd`], for loops that wait elsewhere: the descriptor is readable while there is something to dispatch.
     pub fn poll(&self) -> Result<usize, RunError> {
         self.endpoint.poll()
     }
 
-    /// Ends the endpoint: the connection closes, calls end, and listeners are dropped, as soon as the one that runs has returned.
+    /// Ends the endpoint: the connection closes, calls end, and listeners are dropped, as soon as the one that runs has
+    /// returned.
     pub fn shutdown(&self) {
         self.endpoint.shutdown();
     }

@@ -1,7 +1,7 @@
 //! Electron-style IPC for Rust programs, over lock-free shared memory.
 //!
-//! One **main** process and any number of **renderer** processes talk through named, typed channels. What the listeners see are the message's own
-//! bytes, in place: nothing is parsed.
+//! One **main** process and any number of **renderer** processes talk through named, typed channels. What the listeners
+//! see are the message's own bytes, in place: nothing is parsed.
 //!
 //! ```
 //! use memit::{Channel, IpcMain, IpcRenderer};
@@ -18,17 +18,9 @@
 //! const TOTAL: Channel<String, f64> = Channel::new("total"); // a message, and what answers a call
 //!
 //! let app = format!("tour-{}", std::process::id());
-//! # let directory = tempfile::tempdir()?;
-//! # let builder = IpcMain::builder().runtime_dir(directory.path());
-//! # let bind = |app: &str| builder.bind(app);
-//! # let connecting = directory.path().to_owned();
-//! # let connect = |app: &str| IpcRenderer::builder().runtime_dir(connecting).connect(app);
 //!
 //! // The main side, in a thread here and usually in a process of its own.
-//! # /*
 //! let main = IpcMain::bind(&app)?;
-//! # */
-//! # let main = bind(&app)?;
 //! let total = std::sync::Arc::new(std::sync::Mutex::new(0.0));
 //! let sum = total.clone();
 //! main.on(TICK, move |event, tick| {
@@ -42,10 +34,7 @@
 //! });
 //!
 //! // A renderer.
-//! # /*
 //! let renderer = IpcRenderer::connect(&app)?;
-//! # */
-//! # let renderer = connect(&app)?;
 //! let (acked, acks) = std::sync::mpsc::channel();
 //! renderer.on(ACK, move |_, seq| acked.send(seq.to_native()));
 //! renderer.send(TICK, &Tick { seq: 7, symbol: "MMT".into(), price: 1.25 })?;
@@ -62,14 +51,16 @@
 //!
 //! # What it guarantees
 //!
-//! - **Order.** What one thread sends to one peer arrives in the order in which it was sent, calls among the messages. A message is delivered once or,
-//!   if the connection ends first, not at all.
-//! - **Ends.** Every wait ends: a peer that dies, at whatever instruction, ends each call to it at once, and what it had sent before is still
-//!   delivered. [`CallError`] says why a call brought no value; [`SendError`], why a message was not sent, and then nothing is lost.
-//! - **Safety.** Whatever bytes a peer writes, safe code here stays sound: they are copied and checked before a listener sees them. A peer that
-//!   breaks the protocol is disconnected, and the others go on. Peers cannot write our memory, nor truncate it.
-//! - **Types.** Both sides' types are compared by structure when a channel is first used. What does not fit is an error on both sides, never a
-//!   misread message.
+//! - **Order.** What one thread sends to one peer arrives in the order in which it was sent, calls among the messages.
+//!   A message is delivered once or, if the connection ends first, not at all.
+//! - **Ends.** Every wait ends: a peer that dies, at whatever instruction, ends each call to it at once, and what it
+//!   had sent before is still delivered. [`CallError`] says why a call brought no value; [`SendError`], why a message
+//!   was not sent, and then nothing is lost.
+//! - **Safety.** Whatever bytes a peer writes, safe code here stays sound: they are copied and checked before a
+//!   listener sees them. A peer that breaks the protocol is disconnected, and the others go on. Peers cannot write our
+//!   memory, nor truncate it.
+//! - **Types.** Both sides' types are compared by structure when a channel is first used. What does not fit is an error
+//!   on both sides, never a misread message.
 //! - **Nothing left behind.** Messages lie in memory without a name, which the kernel frees with its last process.
 //! - **Speed.** A busy pair makes no system call and no heap allocation per message, and takes no lock.
 //!
@@ -120,7 +111,8 @@ pub use crate::{
     emitter::{Emitter, ListenerId},
     encode::{EncodeAs, EncodeError},
     error::{
-        BindError, Busy, CallError, ChannelError, ConnectError, Disconnect, DispatchError, ReturnError, RunError, SendError,
+        BindError, Busy, CallError, ChannelError, ConnectError, Disconnect, DispatchError, ReturnError, RunError,
+        SendError,
     },
     event::Event,
     failure::{Failure, Outcome, ok},
@@ -152,9 +144,7 @@ pub mod __private {
     pub use crate::{
         encode::{
             Sink,
-            twin::{
-                Borrowed, BorrowedAs, FieldNames, Wrapped, resolve_field, same_names, serialize_field,
-            },
+            twin::{Borrowed, BorrowedAs, FieldNames, Wrapped, resolve_field, same_names, serialize_field},
         },
         message::Inspect,
     };

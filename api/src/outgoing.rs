@@ -1,7 +1,8 @@
-//! The channels that this endpoint sends on: each name and set of types gets a 16-bit id, once, which is what frames carry.
+//! The channels that this endpoint sends on: each name and set of types gets a 16-bit id, once, which is what frames
+//! carry.
 //!
-//! The table only grows. A send looks its channel up without a lock, by the hash that the channel's constant carries: open addressing over ids, then
-//! one comparison with the entry found.
+//! The table only grows. A send looks its channel up without a lock, by the hash that the channel's constant carries:
+//! open addressing over ids, then one comparison with the entry found.
 
 use std::{
     any::TypeId,
@@ -22,6 +23,7 @@ const MAX_SCHEMA: usize = 64 << 10;
 /// Twice as many, so that half of the places stay empty and a lookup ends soon.
 const PLACES: usize = 2 * MAX_CHANNELS;
 const CHUNK: usize = 64;
+type Chunk = Box<[OnceLock<Outlet>]>;
 
 const EXHAUSTED: ChannelError = ChannelError::TooMany { max: MAX_CHANNELS };
 
@@ -41,7 +43,7 @@ pub(crate) struct Outgoing {
     /// An id plus one, or zero where nothing is yet.
     places: Box<[AtomicU16]>,
     /// By id, in chunks that are made when the first of their ids is given out.
-    outlets: Box<[OnceLock<Box<[OnceLock<Outlet>]>>]>,
+    outlets: Box<[OnceLock<Chunk>]>,
     /// How many ids are given out; locked to give out one more.
     count: Mutex<usize>,
 }
@@ -57,7 +59,8 @@ impl Default for Outgoing {
 }
 
 impl Outgoing {
-    /// The outlet of the channel `name` with the types `types`, whose name hashes to `key`. A new one asks `signature` for its schemas.
+    /// The outlet of the channel `name` with the types `types`, whose name hashes to `key`. A new one asks `signature`
+    /// for its schemas.
     #[inline]
     pub(crate) fn outlet(
         &self,
@@ -128,7 +131,11 @@ fn check(name: &str, signature: &Signature) -> Result<(), ChannelError> {
     if name.len() > MAX_CHANNEL_NAME {
         return Err(ChannelError::NameTooLong { len: name.len(), max: MAX_CHANNEL_NAME });
     }
-    let len = [&signature.message, &signature.reply, &signature.error].map(|schema| schema.len()).into_iter().max().unwrap_or(0);
+    let len = [&signature.message, &signature.reply, &signature.error]
+        .map(|schema| schema.len())
+        .into_iter()
+        .max()
+        .unwrap_or(0);
     if len > MAX_SCHEMA { Err(ChannelError::SchemaTooLong { len, max: MAX_SCHEMA }) } else { Ok(()) }
 }
 
@@ -165,12 +172,13 @@ mod tests {
     fn ids_run_out_and_those_given_stay_good() {
         let outgoing = Outgoing::default();
         let types = TypeId::of::<u32>();
+        let key = |n: usize| n as u64 % 512 * 16;
         for n in 0..MAX_CHANNELS {
-            // Keys in a small range, so that probing has to step over many places.
-            assert_eq!(usize::from(outlet(&outgoing, n as u64 % 10, &n.to_string(), types).unwrap().id), n);
+            // Eight names to a key, so that probing has to step over others.
+            assert_eq!(usize::from(outlet(&outgoing, key(n), &n.to_string(), types).unwrap().id), n);
         }
-        assert!(outlet(&outgoing, 1, "one more", types).is_err());
-        assert_eq!(outlet(&outgoing, 7, "4087", types).unwrap().id, 4087);
+        assert_eq!(outlet(&outgoing, 1, "one more", types).unwrap_err(), EXHAUSTED);
+        assert_eq!(outlet(&outgoing, key(4087), "4087", types).unwrap().id, 4087);
     }
 
     #[test]

@@ -20,8 +20,8 @@ use crate::{
 
 /// Sends messages and calls to one peer.
 ///
-/// Clones are cheap and any thread may use one. A sender does not keep its endpoint alive: when the endpoint or the peer ends, every operation
-/// reports [`SendError::Disconnected`]. So a listener may own senders freely.
+/// Clones are cheap and any thread may use one. A sender does not keep its endpoint alive: when the endpoint or the
+/// peer ends, every operation reports [`SendError::Disconnected`]. So a listener may own senders freely.
 ///
 /// Messages that one thread sends arrive in the order in which it sent them, calls among them.
 #[derive(Clone)]
@@ -37,8 +37,9 @@ impl Sender {
 
     /// Sends `message` on `channel`. It does not wait for the peer to have read it.
     ///
-    /// Without space in the ring it waits until the peer has made some; the thread that dispatches this endpoint never waits: its messages go to a
-    /// queue whose bound is [`backlog_limit`](crate::Builder::backlog_limit), and past that the send is [`SendError::Full`].
+    /// Without space in the ring it waits until the peer has made some; the thread that dispatches this endpoint never
+    /// waits: its messages go to a queue whose bound is [`backlog_limit`](crate::Builder::backlog_limit), and past that
+    /// the send is [`SendError::Full`].
     pub fn send<C, M>(&self, channel: C, message: &M) -> Result<(), SendError>
     where
         C: IntoChannel,
@@ -67,8 +68,8 @@ impl Sender {
 
     /// Calls the listeners on `channel` at the peer and waits for the value that one of them sets.
     ///
-    /// The call always ends: with the value, or with the [`CallError`] that says why there is none. A peer that neither dispatches nor ends makes
-    /// it wait; see [`send_sync_timeout`](Self::send_sync_timeout).
+    /// The call always ends: with the value, or with the [`CallError`] that says why there is none. A peer that neither
+    /// dispatches nor ends makes it wait; see [`send_sync_timeout`](Self::send_sync_timeout).
     pub fn send_sync<C, M>(&self, channel: C, message: &M) -> Result<Reply<C::Return>, CallError>
     where
         C: IntoChannel,
@@ -77,8 +78,14 @@ impl Sender {
         self.call_by(channel, message, None)
     }
 
-    /// Calls like [`send_sync`](Self::send_sync), and reports [`CallError::Timeout`] if no answer came within `timeout`.
-    pub fn send_sync_timeout<C, M>(&self, channel: C, message: &M, timeout: Duration) -> Result<Reply<C::Return>, CallError>
+    /// Calls like [`send_sync`](Self::send_sync), and reports [`CallError::Timeout`] if no answer came within
+    /// `timeout`.
+    pub fn send_sync_timeout<C, M>(
+        &self,
+        channel: C,
+        message: &M,
+        timeout: Duration,
+    ) -> Result<Reply<C::Return>, CallError>
     where
         C: IntoChannel,
         M: EncodeAs<C::Message> + ?Sized,

@@ -20,7 +20,8 @@ use crate::{
     outgoing::Outgoing,
 };
 
-/// Bytes of schema text that one connection may bring in all; a program with more types than that on its channels is not known.
+/// Bytes of schema text that one connection may bring in all; a program with more types than that on its channels is
+/// not known.
 const MAX_SCHEMAS: usize = 4 << 20;
 /// Bytes of text that go back to a caller whose call failed.
 const MAX_REASON: usize = 2048;
@@ -117,7 +118,8 @@ impl Handler for Dispatcher<'_> {
         let Some(at) = self.peers.position(message.link.id()) else { return };
         let Peers { connections, kinds, .. } = &mut *self.peers;
         let connection = &connections[at];
-        let kind = connection.channels.get(usize::from(message.channel)).copied().flatten().and_then(|id| kinds.get(id));
+        let kind =
+            connection.channels.get(usize::from(message.channel)).copied().flatten().and_then(|id| kinds.get(id));
         let Some(kind) = kind else { return };
         kind.resolve(self.table);
         let delivery = Delivery {
@@ -157,7 +159,8 @@ impl Handler for Dispatcher<'_> {
     }
 }
 
-/// Runs the listeners of `kind` and answers the caller, if there is one who has no answer yet. A listener's panic ends the emit and comes out.
+/// Runs the listeners of `kind` and answers the caller, if there is one who has no answer yet. A listener's panic ends
+/// the emit and comes out.
 fn emit(table: &mut Table<Callback>, kind: &Kind, delivery: &Delivery<'_>) -> Result<(), Box<dyn Any + Send>> {
     let seats = kind.seats(delivery.call.is_some());
     if seats.is_empty() {
@@ -240,7 +243,10 @@ fn refuse(table: &mut Table<Callback>, delivery: &Delivery<'_>, reason: String) 
         call.answered.set(true);
     }
     let (channel, peer) = (Arc::clone(delivery.channel), delivery.sender.peer());
-    delivery.sender.link().disconnect(Disconnect::violation(format_args!("a message on {channel:?} was invalid: {reason}")));
+    delivery
+        .sender
+        .link()
+        .disconnect(Disconnect::violation(format_args!("a message on {channel:?} was invalid: {reason}")));
     report(table, &DispatchError::InvalidMessage { channel, peer, reason });
 }
 
@@ -248,7 +254,10 @@ fn refuse(table: &mut Table<Callback>, delivery: &Delivery<'_>, reason: String) 
 #[cold]
 fn answer(delivery: &Delivery<'_>, call: &Call, status: ReplyStatus, text: &str) {
     call.answered.set(true);
-    let end = text.floor_char_boundary(MAX_REASON.min(delivery.sender.max_message()));
+    let mut end = text.len().min(MAX_REASON).min(delivery.sender.max_message());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
     let _ = delivery.sender.link().reply(call.token, status, &text.as_bytes()[..end]);
 }
 

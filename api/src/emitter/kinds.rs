@@ -1,7 +1,8 @@
 //! What peers announced, resolved to listeners.
 //!
-//! A *kind* is a channel as a peer announced it: a name and three schemas. Peers that announce the same kind share one entry, so that a thousand
-//! renderers cost one resolution. A message finds its kind by index, and its listeners by a list that is built anew only when the table has changed.
+//! A *kind* is a channel as a peer announced it: a name and three schemas. Peers that announce the same kind share one
+//! entry, so that a thousand renderers cost one resolution. A message finds its kind by index, and its listeners by a
+//! list that is built anew only when the table has changed.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -161,7 +162,13 @@ mod tests {
         Signature { message: message.as_bytes().into(), reply: reply.as_bytes().into(), error: [].into() }
     }
 
-    fn add(registry: &Registry<&'static str>, topic: Topic, place: Place, signature: Signature, call: &'static str) -> ListenerId {
+    fn add(
+        registry: &Registry<&'static str>,
+        topic: Topic,
+        place: Place,
+        signature: Signature,
+        call: &'static str,
+    ) -> ListenerId {
         let id = ListenerId::next();
         registry.add(topic, place, Listener { id, signature, call });
         id

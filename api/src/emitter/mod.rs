@@ -23,17 +23,21 @@ use self::{
 };
 use crate::{
     Args, DispatchError, Event, Failure, IntoChannel, InvalidPayload, Outcome, Payload, Peer, Sender, Value,
-    event::Delivery,
-    schema::text,
+    event::Delivery, schema::text,
 };
 
 /// How a listener is called, by what it listens to.
 pub(crate) enum Callback {
-    Message(Box<dyn FnMut(&Delivery<'_>) -> Heard + Send>),
-    Error(Box<dyn FnMut(&DispatchError) + Send>),
-    Connect(Box<dyn FnMut(&Sender) -> Option<Failure> + Send>),
-    Disconnect(Box<dyn FnMut(&Peer, &Disconnect) -> Option<Failure> + Send>),
+    Message(OnMessage),
+    Error(OnError),
+    Connect(OnConnect),
+    Disconnect(OnDisconnect),
 }
+
+type OnMessage = Box<dyn FnMut(&Delivery<'_>) -> Heard + Send>;
+type OnError = Box<dyn FnMut(&DispatchError) + Send>;
+type OnConnect = Box<dyn FnMut(&Sender) -> Option<Failure> + Send>;
+type OnDisconnect = Box<dyn FnMut(&Peer, &Disconnect) -> Option<Failure> + Send>;
 
 /// What became of a message at one listener.
 pub(crate) enum Heard {
@@ -42,25 +46,26 @@ pub(crate) enum Heard {
     Invalid(InvalidPayload),
 }
 
-/// The listeners of an endpoint: what [`IpcMain`](crate::IpcMain) and [`IpcRenderer`](crate::IpcRenderer) deref to, and what
-/// [`Event::emitter`](crate::Event::emitter) gives.
+/// The listeners of an endpoint: what [`IpcMain`](crate::IpcMain) and [`IpcRenderer`](crate::IpcRenderer) deref to, and
+/// what [`Event::emitter`](crate::Event::emitter) gives.
 ///
 /// The rules are those of Node's `EventEmitter`:
 /// - Listeners run in the order in which they were registered, prepended ones before.
-/// - Each message goes to the listeners that were there when it came up: one that a listener adds runs from the next message on, one that it removes
-///   still runs for this message.
+/// - Each message goes to the listeners that were there when it came up: one that a listener adds runs from the next
+///   message on, one that it removes still runs for this message.
 /// - A `once` listener is removed before it runs.
 ///
-/// A listener hears what was sent with its channel's name *and* types. If a name has listeners and none with the types of a message, that is a
-/// [`DispatchError::SchemaMismatch`]. A message whose name nobody listens to is dropped; a call then ends with
-/// [`CallError::NoListener`](crate::CallError::NoListener).
+/// A listener hears what was sent with its channel's name *and* types. If a name has listeners and none with the types
+/// of a message, that is a [`DispatchError::SchemaMismatch`]. A message whose name nobody listens to is dropped; a call
+/// then ends with [`CallError::NoListener`](crate::CallError::NoListener).
 ///
-/// A listener returns nothing, or a `Result<(), E>` whose error goes to the [error listeners](Self::on_error) and, if the peer waits for an
-/// answer and got none, to the peer. A panic in a listener ends the caller's wait too, keeps the remaining listeners from this message, and goes on
-/// in the thread that dispatches, which may dispatch again.
+/// A listener returns nothing, or a `Result<(), E>` whose error goes to the [error listeners](Self::on_error) and, if
+/// the peer waits for an answer and got none, to the peer. A panic in a listener ends the caller's wait too, keeps the
+/// remaining listeners from this message, and goes on in the thread that dispatches, which may dispatch again.
 ///
-/// Listeners are registered and removed from any thread, also while another dispatches. A removed listener is dropped at once, or between two
-/// messages if somebody dispatches, and never while a lock is held, so its drop may use the endpoint.
+/// Listeners are registered and removed from any thread, also while another dispatches. A removed listener is dropped
+/// at once, or between two messages if somebody dispatches, and never while a lock is held, so its drop may use the
+/// endpoint.
 pub struct Emitter {
     registry: Registry<Callback>,
     port: Port,
@@ -96,7 +101,9 @@ impl Emitter {
     where
         C: IntoChannel,
         O: Outcome,
-        F: FnOnce(&mut Event<'_, C::Message, C::Return, C::Error>, &<C::Message as Payload>::View) -> O + Send + 'static,
+        F: FnOnce(&mut Event<'_, C::Message, C::Return, C::Error>, &<C::Message as Payload>::View) -> O
+            + Send
+            + 'static,
     {
         self.add_once(&channel, Place::Last, listener)
     }
@@ -106,13 +113,16 @@ impl Emitter {
     where
         C: IntoChannel,
         O: Outcome,
-        F: FnOnce(&mut Event<'_, C::Message, C::Return, C::Error>, &<C::Message as Payload>::View) -> O + Send + 'static,
+        F: FnOnce(&mut Event<'_, C::Message, C::Return, C::Error>, &<C::Message as Payload>::View) -> O
+            + Send
+            + 'static,
     {
         self.add_once(&channel, Place::First, listener)
     }
 
-    /// Calls `listener` for each message on a dynamic channel (a `&str` channel, whose messages are [`Args`]), whatever its name. It runs after the
-    /// listeners on that name. A call that it hears is not [`NoListener`](crate::CallError::NoListener).
+    /// Calls `listener` for each message on a dynamic channel (a `&str` channel, whose messages are [`Args`]), whatever
+    /// its name. It runs after the listeners on that name. A call that it hears is not
+    /// [`NoListener`](crate::CallError::NoListener).
     pub fn on_any<F, O>(&self, mut listener: F) -> ListenerId
     where
         O: Outcome,
@@ -125,7 +135,8 @@ impl Emitter {
         self.enlist(ListenerId::next(), Topic::Any, Place::Last, Signature::of::<&str>(), call)
     }
 
-    /// Calls `listener` for what goes wrong while dispatching. Without such a listener it goes to the log, through `tracing`.
+    /// Calls `listener` for what goes wrong while dispatching. Without such a listener it goes to the log, through
+    /// `tracing`.
     pub fn on_error<F>(&self, listener: F) -> ListenerId
     where
         F: FnMut(&DispatchError) + Send + 'static,
@@ -143,8 +154,8 @@ impl Emitter {
         self.add_typed(Topic::Connect, Callback::Connect(Box::new(call)))
     }
 
-    /// Calls `listener` with each peer whose connection has ended, and the reason. What the peer sent before came before. No peer can imitate that
-    /// with a message.
+    /// Calls `listener` with each peer whose connection has ended, and the reason. What the peer sent before came
+    /// before. No peer can imitate that with a message.
     pub fn on_disconnect<F, O>(&self, mut listener: F) -> ListenerId
     where
         O: Outcome,
@@ -170,7 +181,8 @@ impl Emitter {
         self.removed(self.registry.remove_all(|other| *other == topic));
     }
 
-    /// Removes every listener from every channel, those of [`on_any`](Self::on_any) too. The listeners for errors and connections stay.
+    /// Removes every listener from every channel, those of [`on_any`](Self::on_any) too. The listeners for errors and
+    /// connections stay.
     pub fn clear_listeners(&self) {
         self.removed(self.registry.remove_all(Topic::takes_messages));
     }
@@ -199,7 +211,9 @@ impl Emitter {
     where
         C: IntoChannel,
         O: Outcome,
-        F: FnOnce(&mut Event<'_, C::Message, C::Return, C::Error>, &<C::Message as Payload>::View) -> O + Send + 'static,
+        F: FnOnce(&mut Event<'_, C::Message, C::Return, C::Error>, &<C::Message as Payload>::View) -> O
+            + Send
+            + 'static,
     {
         let id = ListenerId::next();
         let mut listener = Some(listener);
@@ -267,7 +281,9 @@ impl Signature {
 
 /// A listener on messages of `C`, without its types.
 fn hear<C, O>(
-    mut listener: impl FnMut(&mut Event<'_, C::Message, C::Return, C::Error>, &<C::Message as Payload>::View) -> O + Send + 'static,
+    mut listener: impl FnMut(&mut Event<'_, C::Message, C::Return, C::Error>, &<C::Message as Payload>::View) -> O
+    + Send
+    + 'static,
 ) -> Callback
 where
     C: IntoChannel,

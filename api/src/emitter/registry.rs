@@ -1,8 +1,9 @@
 //! The shared side of the emitter: who listens where, changed by any thread at any time.
 //!
-//! While nobody dispatches, the listeners' [`Table`] lies here and changes are applied at once. A dispatcher takes the table with it; changes then
-//! wait in a list that it fetches between two messages, so a listener that runs sees its own changes take effect with the next message, and an emit
-//! is a snapshot. Per message the dispatcher reads one word, the version.
+//! While nobody dispatches, the listeners' [`Table`] lies here and changes are applied at once. A dispatcher takes the
+//! table with it; changes then wait in a list that it fetches between two messages, so a listener that runs sees its
+//! own changes take effect with the next message, and an emit is a snapshot. Per message the dispatcher reads one word,
+//! the version.
 //!
 //! No listener is called or dropped under the lock: both are user code and may come back here.
 
@@ -102,7 +103,8 @@ impl<F> Registry<F> {
     /// Removes every listener whose topic satisfies `of`.
     pub(crate) fn remove_all(&self, of: impl Fn(&Topic) -> bool) -> Removal {
         let mut state = self.lock();
-        let ids: Vec<_> = state.rolls.iter().filter(|(topic, _)| of(topic)).flat_map(|(_, roll)| roll.ids.clone()).collect();
+        let ids: Vec<_> =
+            state.rolls.iter().filter(|(topic, _)| of(topic)).flat_map(|(_, roll)| roll.ids.clone()).collect();
         if ids.is_empty() {
             return Removal::Nothing;
         }
@@ -155,10 +157,12 @@ impl<F> Registry<F> {
         drop(removed);
     }
 
-    /// Brings a table that was taken up to date. What was removed comes out and is the caller's to drop, once its own state is in order.
+    /// Brings a table that was taken up to date. What was removed comes out and is the caller's to drop, once its own
+    /// state is in order.
     #[inline]
     pub(crate) fn refresh(&self, table: &mut Table<F>) -> Vec<Listener<F>> {
-        // SYNC registry-change: pairs with Registry::change. An addition that happened before a message was sent is seen when the message is met.
+        // SYNC registry-change: pairs with Registry::change. An addition that happened before a message was sent is
+        // seen when the message is met.
         if self.version.load(Ordering::Acquire) == table.seen { Vec::new() } else { self.fetch(table) }
     }
 

@@ -1,7 +1,7 @@
 //! The dispatcher's side of the emitter: the listeners themselves, in the order in which they run.
 //!
-//! A table belongs to whoever dispatches, so calling a listener takes no lock. It knows nothing of threads, peers or bytes: `F` is whatever a
-//! listener is called through.
+//! A table belongs to whoever dispatches, so calling a listener takes no lock. It knows nothing of threads, peers or
+//! bytes: `F` is whatever a listener is called through.
 
 use std::{collections::HashMap, mem, num::NonZeroU64, sync::Arc};
 
@@ -118,8 +118,10 @@ impl<F> Table<F> {
                 None
             }
             Change::Remove(topic, id) => {
-                let (at, seat) =
-                    self.listeners(&topic).enumerate().find_map(|(at, (seat, l))| (l.id == id).then_some((at, seat)))?;
+                let (at, seat) = self
+                    .listeners(&topic)
+                    .enumerate()
+                    .find_map(|(at, (seat, l))| (l.id == id).then_some((at, seat)))?;
                 if let Some(order) = self.order.get_mut(&topic) {
                     order.remove(at);
                     if order.is_empty() {

@@ -1,0 +1,165 @@
+//! A peer that keeps the engine's rules and breaks this crate's.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::{sync::Arc, time::Instant};
+
+use memit::{Channel, Disconnect, DispatchError, IpcMain, schema};
+use memit_engine::{Announced, Config, Link, Patience, Port};
+use support::{Log, PATIENCE, Rig, Running, unexpected, until, within_deadline};
+
+const TEXT: Channel<str> = Channel::new("text");
+const NAMES: Channel<Vec<String>> = Channel::new("names");
+
+/// A renderer that writes what it likes.
+fn forger(rig: &Rig) -> (Port, Arc<Link>) {
+    let mut config = Config::default();
+    config.format_fingerprint = memit::message::format_fingerprint();
+    config.runtime_dir = Some(rig.directory.path().to_owned());
+    let port = Port::connect("app", config).unwrap();
+    let link = Arc::clone(&port.links()[0]);
+    (port, link)
+}
+
+fn announce(link: &Link, channel: u16, name: &str, message: &str) {
+    let failure = schema::text::<memit::Failure>();
+    let announced = Announced { channel, name, message: message.as_bytes(), reply: b"()", error: failure.as_bytes() };
+    link.announce(&announced, Patience::ByPolicy).unwrap();
+}
+
+fn watch(main: &IpcMain) -> (Log, Log) {
+    let (errors, ends) = (Log::<String>::default(), Log::<String>::default());
+    let (error, end) = (errors.clone(), ends.clone());
+    main.on_error(move |found| {
+        assert!(matches!(found, DispatchError::InvalidMessage { .. }));
+        error.push(found.to_string());
+    });
+    main.on_disconnect(move |_, reason| {
+        assert!(matches!(reason, Disconnect::Violation(_)));
+        end.push(reason.to_string());
+    });
+    (errors, ends)
+}
+
+#[test]
+fn bytes_that_are_no_message_cost_their_sender_the_connection_and_no_listener_hears_them() {
+    within_deadline(|| {
+        let rig = Rig::new();
+        let (errors, ends) = watch(&rig.main);
+        rig.main.once(TEXT, |_, _| unexpected("it is no text"));
+        rig.main.on(NAMES, |_, _| unexpected("they are no names"));
+        let honest = rig.renderer();
+        for (name, schema, bytes) in [
+            ("text", "str", &b"\xff\xfe"[..]),
+            ("names", "vec<string>", b""),
+            ("names", "vec<string>", &[0xff; 64]),
+            ("names", "vec<string>", &[1, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f]),
+        ] {
+            let (_port, link) = forger(&rig);
+            announce(&link, 0, name, schema);
+            link.send(0, bytes, Patience::ByPolicy).unwrap();
+            rig.until(|| ends.len() == 1);
+            assert!(errors.take()[0].contains(name));
+            assert!(ends.take()[0].contains(name));
+        }
+        assert_eq!(rig.main.listener_count(TEXT), 1, "the message that was none has not used it up");
+        rig.main.remove_all_listeners(TEXT);
+        let heard = Log::<String>::default();
+        let hears = heard.clone();
+        rig.main.on(TEXT, move |_, text| hears.push(text));
+        honest.send(TEXT, "I am still here").unwrap();
+        until(|| rig.main.run_once(PATIENCE), || heard.len() == 1);
+        assert_eq!(rig.main.renderers().len(), 1);
+    });
+}
+
+#[test]
+fn an_answer_that_is_no_value_costs_the_answerer_the_connection() {
+    const NUMBER: Channel<u32, bool> = Channel::new("number");
+    #[derive(Default)]
+    struct Liar {
+        lied: bool,
+    }
+    impl memit_engine::Handler for Liar {
+        fn connected(&mut self, _: &Arc<Link>) {}
+        fn announced(&mut self, _: &Arc<Link>, _: Announced<'_>) -> Result<(), memit_engine::Violation> {
+            Ok(())
+        }
+        fn message(&mut self, message: memit_engine::Incoming<'_>) {
+            let call = message.call.unwrap();
+            message.link.reply(call, memit_engine::ReplyStatus::Value, &[2]).unwrap();
+            self.lied = true;
+        }
+        fn disconnected(&mut self, _: &Arc<Link>, _: &Disconnect) {}
+    }
+    within_deadline(|| {
+        let rig = Rig::new();
+        let (port, _link) = forger(&rig);
+        let _running = Running::start(&rig.main);
+        let lying = std::thread::spawn(move || {
+            let mut liar = Liar::default();
+            let mut dispatch = port.dispatch().unwrap();
+            while !liar.lied {
+                dispatch.wait(Some(Instant::now() + PATIENCE));
+                dispatch.poll(64, &mut liar);
+            }
+            drop(dispatch);
+            port
+        });
+        let to_liar = loop {
+            if let Some(sender) = rig.main.renderers().pop() {
+                break sender;
+            }
+            std::thread::yield_now();
+        };
+        let error = to_liar.send_sync(NUMBER, &1).unwrap_err();
+        assert!(
+            matches!(&error, memit::CallError::Disconnected(Disconnect::Violation(text)) if text.contains("bool")),
+            "{error}"
+        );
+        assert!(!to_liar.is_connected());
+        lying.join().unwrap();
+    });
+}
+
+#[test]
+fn schemas_without_end_are_refused() {
+    within_deadline(|| {
+        let rig = Rig::new();
+        let ends = Log::<String>::default();
+        let end = ends.clone();
+        rig.main.on_disconnect(move |_, reason| end.push(reason.to_string()));
+        let (_port, link) = forger(&rig);
+        let _running = Running::start(&rig.main);
+        let schema = "x".repeat(60 << 10);
+        for channel in 0..100 {
+            let announced = Announced { channel, name: "a", message: schema.as_bytes(), reply: b"()", error: b"" };
+            if link.announce(&announced, Patience::ByPolicy).is_err() {
+                break;
+            }
+        }
+        while ends.len() == 0 {
+            std::thread::yield_now();
+        }
+        assert!(ends.take()[0].contains("schemas"));
+    });
+}
+
+#[test]
+fn a_schema_that_is_not_text_is_shown_and_harms_nobody() {
+    within_deadline(|| {
+        let rig = Rig::new();
+        let errors = Log::<String>::default();
+        let error = errors.clone();
+        rig.main.on_error(move |found| error.push(found.to_string()));
+        rig.main.on(TEXT, |_, _| unexpected("it has another schema"));
+        let (_port, link) = forger(&rig);
+        let announced = Announced { channel: 3, name: "text", message: b"\xffstr", reply: b"()", error: b"" };
+        link.announce(&announced, Patience::ByPolicy).unwrap();
+        link.send(3, b"x", Patience::ByPolicy).unwrap();
+        rig.until(|| errors.len() == 1);
+        assert!(errors.take()[0].contains("\u{fffd}str"));
+        assert!(link.is_connected());
+    });
+}
