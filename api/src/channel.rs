@@ -33,11 +33,7 @@ impl<T: ?Sized, R: ?Sized, E> Channel<T, R, E> {
     /// Names a channel.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Channel {
-            name,
-            key: hash(name.as_bytes()),
-            types: PhantomData,
-        }
+        Channel { name, key: hash(name.as_bytes()), types: PhantomData }
     }
 
     /// The name.

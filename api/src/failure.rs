@@ -27,10 +27,7 @@ const MAX_CAUSES: usize = 16;
 impl Failure {
     /// A failure without a cause.
     pub fn new(text: impl fmt::Display) -> Self {
-        Failure {
-            text: text.to_string(),
-            causes: Vec::new(),
-        }
+        Failure { text: text.to_string(), causes: Vec::new() }
     }
 
     /// The same failure, with one more cause at its end.
@@ -56,19 +53,14 @@ impl Failure {
 impl<E: Error> From<E> for Failure {
     fn from(error: E) -> Self {
         let causes = std::iter::successors(error.source(), |&cause| cause.source());
-        Failure {
-            text: error.to_string(),
-            causes: causes.take(MAX_CAUSES).map(ToString::to_string).collect(),
-        }
+        Failure { text: error.to_string(), causes: causes.take(MAX_CAUSES).map(ToString::to_string).collect() }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
-        self.causes
-            .iter()
-            .try_for_each(|cause| write!(f, ": {cause}"))
+        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 
@@ -154,10 +146,7 @@ mod tests {
         let failure = Failure::from(Burning("x".parse::<i32>().unwrap_err()));
         assert_eq!(failure.text(), "the house burns");
         assert_eq!(failure.causes(), ["invalid digit found in string"]);
-        assert_eq!(
-            failure.to_string(),
-            "the house burns: invalid digit found in string"
-        );
+        assert_eq!(failure.to_string(), "the house burns: invalid digit found in string");
     }
 
     #[test]

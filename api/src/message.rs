@@ -82,11 +82,7 @@ unsafe impl ArchiveContext<Error> for Inspection<'_> {
     }
 
     #[inline]
-    unsafe fn push_subtree_range(
-        &mut self,
-        root: *const u8,
-        end: *const u8,
-    ) -> Result<Range<usize>, Error> {
+    unsafe fn push_subtree_range(&mut self, root: *const u8, end: *const u8) -> Result<Range<usize>, Error> {
         // SAFETY: the caller promises the same.
         let pushed: Result<_, Error> = unsafe { self.archive.push_subtree_range(root, end) };
         // It fails for no other reason.
@@ -111,11 +107,7 @@ impl Inspect for Checker<'_> {
     #[inline]
     fn count_node(&mut self) -> Result<(), Error> {
         self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            Err(Error::new(TooManyNodes))
-        } else {
-            Ok(())
-        }
+        if self.nodes > MAX_NODES { Err(Error::new(TooManyNodes)) } else { Ok(()) }
     }
 }
 
@@ -125,17 +117,7 @@ impl Inspect for Checker<'_> {
 pub const fn format_fingerprint() -> u64 {
     use rkyv::primitive::{ArchivedU64, ArchivedUsize};
     // The features that decide the format are the whole program's, so a dependency could change them.
-    const {
-        assert!(
-            size_of::<ArchivedUsize>() == 4,
-            "rkyv's pointer width is not 32: another crate changed it"
-        )
-    };
-    const {
-        assert!(
-            align_of::<ArchivedU64>() == 8,
-            "rkyv's `unaligned` is on: another crate turned it on"
-        )
-    };
+    const { assert!(size_of::<ArchivedUsize>() == 4, "rkyv's pointer width is not 32: another crate changed it") };
+    const { assert!(align_of::<ArchivedU64>() == 8, "rkyv's `unaligned` is on: another crate turned it on") };
     hash(b"rkyv 0.8 little-endian aligned pointer-32").wrapping_add(VALUE_VERSION)
 }

@@ -21,26 +21,19 @@ pub(crate) fn expand(memit: &Path, item: &DeriveInput) -> TokenStream {
             .iter()
             .map(|variant| {
                 let ident = &variant.ident;
-                arm(
-                    &quote!(Self::#ident),
-                    &ident.unraw().to_string(),
-                    &variant.fields,
-                )
+                arm(&quote!(Self::#ident), &ident.unraw().to_string(), &variant.fields)
             })
             .collect(),
         Data::Union(_) => TokenStream::new(),
     };
 
     let names = Names::new(&item.ident, &item.generics);
-    let predicates = fields(&item.data)
-        .filter(|field| names.bounded(field))
-        .flat_map(|field| {
-            let ty = &field.ty;
-            let archive: WherePredicate = parse_quote!(#ty: #memit::rkyv::Archive);
-            let debug: WherePredicate =
-                parse_quote!(<#ty as #memit::rkyv::Archive>::Archived: ::core::fmt::Debug);
-            [archive, debug]
-        });
+    let predicates = fields(&item.data).filter(|field| names.bounded(field)).flat_map(|field| {
+        let ty = &field.ty;
+        let archive: WherePredicate = parse_quote!(#ty: #memit::rkyv::Archive);
+        let debug: WherePredicate = parse_quote!(<#ty as #memit::rkyv::Archive>::Archived: ::core::fmt::Debug);
+        [archive, debug]
+    });
     let generics = with_bounds(&item.generics, None, predicates);
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let (_, parameters, _) = item.generics.split_for_impl();
@@ -59,26 +52,16 @@ pub(crate) fn expand(memit: &Path, item: &DeriveInput) -> TokenStream {
 fn fields(data: &Data) -> Box<dyn Iterator<Item = &syn::Field> + '_> {
     match data {
         Data::Struct(data) => Box::new(data.fields.iter()),
-        Data::Enum(data) => Box::new(
-            data.variants
-                .iter()
-                .flat_map(|variant| variant.fields.iter()),
-        ),
+        Data::Enum(data) => Box::new(data.variants.iter().flat_map(|variant| variant.fields.iter())),
         Data::Union(_) => Box::new(std::iter::empty()),
     }
 }
 
 fn arm(path: &TokenStream, name: &str, fields: &Fields) -> TokenStream {
-    let parts: Vec<_> = (0..fields.len())
-        .map(|index| format_ident!("part{index}"))
-        .collect();
+    let parts: Vec<_> = (0..fields.len()).map(|index| format_ident!("part{index}")).collect();
     match fields {
         Fields::Named(named) => {
-            let idents: Vec<_> = named
-                .named
-                .iter()
-                .filter_map(|field| field.ident.as_ref())
-                .collect();
+            let idents: Vec<_> = named.named.iter().filter_map(|field| field.ident.as_ref()).collect();
             let texts = idents.iter().map(|ident| ident.unraw().to_string());
             quote! {
                 #path { #(#idents: #parts),* } => f.debug_struct(#name)#(.field(#texts, #parts))*.finish(),
@@ -94,20 +77,12 @@ fn arm(path: &TokenStream, name: &str, fields: &Fields) -> TokenStream {
 /// Whether the item asks rkyv for it.
 fn derives_debug(item: &DeriveInput) -> bool {
     let mut found = false;
-    for attribute in item
-        .attrs
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("rkyv"))
-    {
+    for attribute in item.attrs.iter().filter(|attribute| attribute.path().is_ident("rkyv")) {
         let _ = attribute.parse_nested_meta(|meta| {
             let content;
             syn::parenthesized!(content in meta.input);
             let traits = content.parse_terminated(Path::parse_mod_style, syn::Token![,])?;
-            let names_debug = |path: &Path| {
-                path.segments
-                    .last()
-                    .is_some_and(|last| last.ident == "Debug")
-            };
+            let names_debug = |path: &Path| path.segments.last().is_some_and(|last| last.ident == "Debug");
             found |= meta.path.is_ident("derive") && traits.iter().any(names_debug);
             Ok(())
         });

@@ -16,10 +16,7 @@ impl Names {
     pub(crate) fn new(item: &Ident, generics: &Generics) -> Self {
         Names {
             item: item.clone(),
-            parameters: generics
-                .type_params()
-                .map(|parameter| parameter.ident.clone())
-                .collect(),
+            parameters: generics.type_params().map(|parameter| parameter.ident.clone()).collect(),
         }
     }
 
@@ -28,8 +25,7 @@ impl Names {
     /// A bound on a recursive field would ask for what the impl is about to give, without end. One on a field without
     /// type parameters would be needless, and just as endless where two types contain each other.
     pub(crate) fn bounded(&self, field: &Field) -> bool {
-        mentions(&field.ty, &self.parameters)
-            && !mentions(&field.ty, std::slice::from_ref(&self.item))
+        mentions(&field.ty, &self.parameters) && !mentions(&field.ty, std::slice::from_ref(&self.item))
     }
 
     pub(crate) fn is_generic(&self) -> bool {
@@ -45,18 +41,12 @@ fn mentions(ty: &Type, names: &[Ident]) -> bool {
 
     impl<'ast> Visit<'ast> for Search<'_> {
         fn visit_path(&mut self, path: &'ast Path) {
-            self.found |= path
-                .segments
-                .iter()
-                .any(|segment| self.names.contains(&segment.ident));
+            self.found |= path.segments.iter().any(|segment| self.names.contains(&segment.ident));
             visit::visit_path(self, path);
         }
     }
 
-    let mut search = Search {
-        names,
-        found: false,
-    };
+    let mut search = Search { names, found: false };
     search.visit_type(ty);
     search.found
 }
@@ -70,18 +60,14 @@ pub(crate) fn write_out_self(fields: &mut Fields, item: &Ident, generics: &Gener
     impl VisitMut for WriteOut {
         fn visit_type_mut(&mut self, ty: &mut Type) {
             match ty {
-                Type::Path(path) if path.qself.is_none() && path.path.is_ident("Self") => {
-                    *ty = self.item.clone()
-                }
+                Type::Path(path) if path.qself.is_none() && path.path.is_ident("Self") => *ty = self.item.clone(),
                 _ => visit_mut::visit_type_mut(self, ty),
             }
         }
     }
 
     let (_, parameters, _) = generics.split_for_impl();
-    let mut write_out = WriteOut {
-        item: parse_quote!(#item #parameters),
-    };
+    let mut write_out = WriteOut { item: parse_quote!(#item #parameters) };
     for field in fields {
         write_out.visit_type_mut(&mut field.ty);
     }

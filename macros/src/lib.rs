@@ -55,13 +55,13 @@ use crate::options::{Kind, Options};
 ///
 /// # Plain messages
 ///
-/// `#[memit::message(plain)]` is for a `#[repr(C)]` struct of plain numbers without padding. Its archive is the struct
-/// itself: a listener sees `&Quote` instead of an archived form, and `Channel<[Quote]>` carries slices.
+/// `#[memit::message(plain)]` is for a struct of numbers that is `Copy` and, laid out as `#[repr(C)]`, has no padding.
+/// Its archive is the struct itself: a listener sees `&Quote` instead of an archived form, and `Channel<[Quote]>`
+/// carries slices.
 ///
 /// ```ignore
 /// #[memit::message(plain)]
 /// #[derive(Clone, Copy)]
-/// #[repr(C)]
 /// struct Quote {
 ///     seq: u64,
 ///     price: f64,

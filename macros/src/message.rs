@@ -12,9 +12,7 @@ use crate::{
 
 pub(crate) fn expand(memit: &Path, mut item: DeriveInput) -> Result<TokenStream, Error> {
     refuse::check(&item)?;
-    for_all_fields(&mut item.data, |fields| {
-        write_out_self(fields, &item.ident, &item.generics)
-    });
+    for_all_fields(&mut item.data, |fields| write_out_self(fields, &item.ident, &item.generics));
     let schema = schema::expand(memit, &item);
     let debug = archived_debug::expand(memit, &item);
     let part = part_of_a_twin(memit, &item);
@@ -46,10 +44,7 @@ pub(crate) fn expand(memit: &Path, mut item: DeriveInput) -> Result<TokenStream,
 fn for_all_fields(data: &mut Data, mut f: impl FnMut(&mut Fields)) {
     match data {
         Data::Struct(data) => f(&mut data.fields),
-        Data::Enum(data) => data
-            .variants
-            .iter_mut()
-            .for_each(|variant| f(&mut variant.fields)),
+        Data::Enum(data) => data.variants.iter_mut().for_each(|variant| f(&mut variant.fields)),
         Data::Union(_) => {}
     }
 }
@@ -60,11 +55,7 @@ pub(crate) fn part_of_a_twin(memit: &Path, item: &DeriveInput) -> TokenStream {
     let rkyv = quote!(#memit::rkyv);
     let private = quote!(#memit::__private);
     let is_generic = Names::new(ident, &item.generics).is_generic();
-    let archive = with_bounds(
-        &item.generics,
-        None,
-        is_generic.then(|| parse_quote!(Self: #rkyv::Archive)),
-    );
+    let archive = with_bounds(&item.generics, None, is_generic.then(|| parse_quote!(Self: #rkyv::Archive)));
     let serialize = with_bounds(
         &item.generics,
         None,
@@ -126,11 +117,6 @@ pub(crate) fn names(fields: &Fields) -> Vec<String> {
     fields
         .iter()
         .enumerate()
-        .map(|(index, field)| {
-            field
-                .ident
-                .as_ref()
-                .map_or_else(|| index.to_string(), |ident| ident.unraw().to_string())
-        })
+        .map(|(index, field)| field.ident.as_ref().map_or_else(|| index.to_string(), |ident| ident.unraw().to_string()))
         .collect()
 }

@@ -20,10 +20,7 @@ pub(crate) enum Kind {
 
 impl Parse for Options {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let mut options = Options {
-            kind: Kind::Archived,
-            memit: parse_quote!(::memit),
-        };
+        let mut options = Options { kind: Kind::Archived, memit: parse_quote!(::memit) };
         while !input.is_empty() {
             if input.peek(Token![as]) {
                 input.parse::<Token![as]>()?;

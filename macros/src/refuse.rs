@@ -42,10 +42,7 @@ impl Findings {
             Data::Struct(data) => self.check_fields(&data.fields),
             Data::Enum(data) => {
                 if data.variants.is_empty() {
-                    self.add(
-                        &item.ident,
-                        "an enum without variants has no values that could be sent",
-                    );
+                    self.add(&item.ident, "an enum without variants has no values that could be sent");
                 }
                 for variant in &data.variants {
                     for attribute in &variant.attrs {
@@ -58,10 +55,7 @@ impl Findings {
                 }
             }
             Data::Union(data) => {
-                self.add(
-                    &data.union_token,
-                    "a union cannot be a message: nothing says which of its fields is there",
-                );
+                self.add(&data.union_token, "a union cannot be a message: nothing says which of its fields is there");
             }
         }
     }

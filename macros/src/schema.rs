@@ -24,8 +24,7 @@ pub(crate) fn expand(memit: &Path, item: &DeriveInput) -> TokenStream {
                 }
                 let name = variant.ident.unraw().to_string();
                 let fields = describe_fields(memit, &variant.fields);
-                let tokens =
-                    quote!(d.variant(#base.wrapping_add(#distance), #name, |d| { #fields }););
+                let tokens = quote!(d.variant(#base.wrapping_add(#distance), #name, |d| { #fields }););
                 distance = distance.wrapping_add(1);
                 tokens
             });
@@ -39,9 +38,7 @@ pub(crate) fn expand(memit: &Path, item: &DeriveInput) -> TokenStream {
     let generics = with_bounds(
         &item.generics,
         Some(&parse_quote!(#memit::schema::Schema)),
-        names
-            .is_generic()
-            .then(|| parse_quote!(Self: #memit::rkyv::Archive)),
+        names.is_generic().then(|| parse_quote!(Self: #memit::rkyv::Archive)),
     );
     let generics = with_archive(memit, generics);
     let (impl_generics, _, where_clause) = generics.split_for_impl();
@@ -68,10 +65,7 @@ fn with_archive(memit: &Path, mut generics: syn::Generics) -> syn::Generics {
 
 fn describe_fields(memit: &Path, fields: &Fields) -> TokenStream {
     let calls = fields.iter().enumerate().map(|(index, field)| {
-        let name = field
-            .ident
-            .as_ref()
-            .map_or_else(|| index.to_string(), |ident| ident.unraw().to_string());
+        let name = field.ident.as_ref().map_or_else(|| index.to_string(), |ident| ident.unraw().to_string());
         let ty = &field.ty;
         // The span puts the complaint about a type that has no schema where the type stands.
         let describe = quote_spanned!(ty.span()=> <#ty as #memit::schema::Schema>::describe);

@@ -6,16 +6,9 @@ use syn::{Data, DeriveInput, Error, Index, Path, Type, spanned::Spanned};
 
 use crate::message::names;
 
-pub(crate) fn expand(
-    memit: &Path,
-    target: &Type,
-    item: &DeriveInput,
-) -> Result<TokenStream, Error> {
+pub(crate) fn expand(memit: &Path, target: &Type, item: &DeriveInput) -> Result<TokenStream, Error> {
     let Data::Struct(data) = &item.data else {
-        return Err(Error::new(
-            item.ident.span(),
-            "only a struct can be a twin; for an enum, send the message itself",
-        ));
+        return Err(Error::new(item.ident.span(), "only a struct can be a twin; for an enum, send the message itself"));
     };
     let fields = &data.fields;
     let ident = &item.ident;
@@ -26,9 +19,7 @@ pub(crate) fn expand(
     let names = names(fields);
     let types = fields.iter().map(|field| &field.ty);
     let members: Vec<_> = fields.members().collect();
-    let places: Vec<_> = (0..fields.len())
-        .map(|index| format_ident!("place{index}"))
-        .collect();
+    let places: Vec<_> = (0..fields.len()).map(|index| format_ident!("place{index}")).collect();
     let indices = (0..fields.len()).map(Index::from);
     // The spans put a complaint about a field's type where the type stands.
     let serialized = fields.iter().zip(&members).map(|(field, member)| {
@@ -36,22 +27,16 @@ pub(crate) fn expand(
             #private::serialize_field(|message: &#target| &message.#member, &self.#member, out)?
         }
     });
-    let resolved = members
-        .iter()
-        .zip(&places)
-        .zip(indices)
-        .map(|((member, place), index)| {
-            quote! {
-                #private::resolve_field(
-                    |message: &#target| &message.#member, &self.#member, resolver.#index, #place,
-                );
-            }
-        });
+    let resolved = members.iter().zip(&places).zip(indices).map(|((member, place), index)| {
+        quote! {
+            #private::resolve_field(
+                |message: &#target| &message.#member, &self.#member, resolver.#index, #place,
+            );
+        }
+    });
 
-    let wrong_fields = format!(
-        "`{ident}` is a twin of `{}`, so it needs the same fields in the same order",
-        quote!(#target),
-    );
+    let wrong_fields =
+        format!("`{ident}` is a twin of `{}`, so it needs the same fields in the same order", quote!(#target),);
     Ok(quote! {
         #item
 

@@ -7,10 +7,9 @@ use rkyv::{
     Serialize, SerializeUnsized,
     rancor::Fallible,
     ser::{Allocator, Positional, Writer},
-    util::AlignedVec,
 };
 
-use super::{EncodeError, scratch::Scratch};
+use super::{EncodeError, output::Output, scratch::Scratch};
 use crate::value::{MAX_NESTING, MAX_NODES};
 
 /// The longest archive: rkyv's relative pointers are 32 bits wide and signed.
@@ -21,7 +20,7 @@ pub const MAX_ARCHIVE: usize = i32::MAX as usize;
 /// Users meet it only as an argument of [`Payload::encode`](crate::Payload::encode) and
 /// [`EncodeAs::encode_as`](crate::EncodeAs::encode_as).
 pub struct Encoder {
-    out: AlignedVec<16>,
+    out: Output,
     scratch: Scratch,
     nodes: u32,
     nesting: u32,
@@ -37,14 +36,7 @@ const KEPT_FOR: u32 = 256;
 
 impl Encoder {
     pub(super) fn new() -> Self {
-        Encoder {
-            out: AlignedVec::new(),
-            scratch: Scratch::default(),
-            nodes: 0,
-            nesting: 0,
-            oversized_for: 0,
-            next: None,
-        }
+        Encoder { out: Output::new(), scratch: Scratch::default(), nodes: 0, nesting: 0, oversized_for: 0, next: None }
     }
 
     /// Writes `value` and what it owns; its root ends the archive.
@@ -99,7 +91,7 @@ impl Encoder {
         }
         self.oversized_for += 1;
         if self.oversized_for >= KEPT_FOR {
-            self.out = AlignedVec::new();
+            self.out = Output::new();
             self.scratch = Scratch::default();
             self.oversized_for = 0;
         }
@@ -118,13 +110,9 @@ impl Positional for Encoder {
 }
 
 impl Writer<EncodeError> for Encoder {
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        if bytes.len() > MAX_ARCHIVE - self.out.len() {
-            return Err(EncodeError::TooLarge { limit: MAX_ARCHIVE });
-        }
-        self.out.extend_from_slice(bytes);
-        Ok(())
+        self.out.write(bytes)
     }
 }
 
@@ -144,9 +132,7 @@ unsafe impl Allocator<EncodeError> for Encoder {
 
 /// What a message's `Serialize` needs of its serializer.
 #[doc(hidden)]
-pub trait Sink:
-    Fallible + Writer<<Self as Fallible>::Error> + Allocator<<Self as Fallible>::Error>
-{
+pub trait Sink: Fallible + Writer<<Self as Fallible>::Error> + Allocator<<Self as Fallible>::Error> {
     /// A dynamic array or map with `nodes` values in it begins.
     fn enter(&mut self, nodes: usize) -> Result<(), Self::Error>;
     /// It ends.

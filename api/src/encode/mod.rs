@@ -6,6 +6,7 @@
 
 mod encoder;
 mod impls;
+mod output;
 mod scratch;
 pub(crate) mod twin;
 
@@ -88,52 +89,44 @@ where
     if let Some(bytes) = message.encoded() {
         return Ok(f(bytes));
     }
-    let mut lease = Lease::take();
-    let encoder = lease.encoder();
-    message.encode_as(encoder)?;
-    Ok(f(encoder.written()))
+    let mut encoder = take();
+    encoder.clear();
+    let result = message.encode_as(&mut encoder).map(|()| f(encoder.written()));
+    // After a panic the encoder is dropped instead: it holds nothing that is missed.
+    give_back(encoder);
+    result
 }
 
 thread_local! {
+    /// The thread's idle encoders. One in use is taken out, so that nobody meets a message half written.
     static IDLE: Cell<Option<Box<Encoder>>> = const { Cell::new(None) };
 }
 
-/// An encoder that is out of the thread-local while it is in use, so that nobody meets one half written.
-struct Lease(Option<Box<Encoder>>);
-
-impl Lease {
-    #[inline]
-    fn take() -> Self {
-        // In a thread that is ending the thread-local may be gone: such a message gets a buffer of its own.
-        let taken = IDLE.try_with(|idle| {
-            let mut encoder = idle.take()?;
-            idle.set(encoder.next.take());
-            Some(encoder)
-        });
-        Lease(taken.ok().flatten())
-    }
-
-    #[inline]
-    fn encoder(&mut self) -> &mut Encoder {
-        let encoder = self.0.get_or_insert_with(|| Box::new(Encoder::new()));
-        encoder.clear();
-        encoder
-    }
+#[inline]
+fn take() -> Box<Encoder> {
+    // In a thread that is ending the thread-local may be gone: such a message gets a buffer of its own.
+    let taken = IDLE.try_with(|idle| {
+        let mut encoder = idle.take()?;
+        idle.set(encoder.next.take());
+        Some(encoder)
+    });
+    taken.ok().flatten().unwrap_or_else(new_encoder)
 }
 
-impl Drop for Lease {
-    #[inline]
-    fn drop(&mut self) {
-        let Some(mut encoder) = self.0.take() else {
-            return;
-        };
-        encoder.settle();
-        // Without a thread-local the closure drops the encoder.
-        let _ = IDLE.try_with(|idle| {
-            encoder.next = idle.take();
-            idle.set(Some(encoder));
-        });
-    }
+#[cold]
+#[inline(never)]
+fn new_encoder() -> Box<Encoder> {
+    Box::new(Encoder::new())
+}
+
+#[inline]
+fn give_back(mut encoder: Box<Encoder>) {
+    encoder.settle();
+    // Without a thread-local the closure is dropped, and the encoder with it.
+    let _ = IDLE.try_with(|idle| {
+        encoder.next = idle.take();
+        idle.set(Some(encoder));
+    });
 }
 
 /// Why a message could not be encoded. Nothing was sent.
@@ -141,9 +134,7 @@ impl Drop for Lease {
 #[non_exhaustive]
 pub enum EncodeError {
     /// The archive would be longer than its 32-bit offsets reach.
-    #[error(
-        "the message takes more than the {limit} bytes that an archive may have; send it in pieces"
-    )]
+    #[error("the message takes more than the {limit} bytes that an archive may have; send it in pieces")]
     TooLarge {
         /// [`MAX_ARCHIVE`].
         limit: usize,
@@ -155,9 +146,7 @@ pub enum EncodeError {
         limit: u32,
     },
     /// The dynamic values of the message are too many; the receiver would refuse it.
-    #[error(
-        "the message holds more than {limit} dynamic values; use a typed channel, or send it in pieces"
-    )]
+    #[error("the message holds more than {limit} dynamic values; use a typed channel, or send it in pieces")]
     TooManyNodes {
         /// [`MAX_NODES`](crate::value::MAX_NODES).
         limit: u32,

@@ -27,7 +27,9 @@ impl Scratch {
     /// Forgets all allocations. Of several chunks the largest is kept, so repeated work soon fits into one.
     pub(super) fn reset(&mut self) {
         self.used = 0;
-        self.full.clear();
+        if !self.full.is_empty() {
+            self.full.clear();
+        }
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -41,10 +43,7 @@ impl Scratch {
             return Ok(space);
         }
         self.add_chunk(layout)?;
-        self.push_in_current(layout)
-            .ok_or(EncodeError::OutOfMemory {
-                bytes: layout.size(),
-            })
+        self.push_in_current(layout).ok_or(EncodeError::OutOfMemory { bytes: layout.size() })
     }
 
     #[inline]
@@ -60,10 +59,7 @@ impl Scratch {
         let space = unsafe { base.add(start) };
         self.used = end;
         // A block without capacity never gets here: layouts are not empty.
-        Some(NonNull::slice_from_raw_parts(
-            NonNull::new(space)?.cast(),
-            layout.size(),
-        ))
+        Some(NonNull::slice_from_raw_parts(NonNull::new(space)?.cast(), layout.size()))
     }
 
     /// Gives back `at` and everything pushed after it.
@@ -78,15 +74,11 @@ impl Scratch {
 
     #[cold]
     fn add_chunk(&mut self, layout: Layout) -> Result<(), EncodeError> {
-        let out_of_memory = EncodeError::OutOfMemory {
-            bytes: layout.size(),
-        };
+        let out_of_memory = EncodeError::OutOfMemory { bytes: layout.size() };
         let Some(least) = layout.size().checked_add(layout.align()) else {
             return Err(out_of_memory);
         };
-        let capacity = least
-            .max(self.current.capacity().saturating_mul(2))
-            .max(FIRST_CHUNK);
+        let capacity = least.max(self.current.capacity().saturating_mul(2)).max(FIRST_CHUNK);
         let mut chunk = Vec::new();
         if chunk.try_reserve_exact(capacity).is_err() {
             return Err(out_of_memory);
@@ -119,10 +111,7 @@ mod tests {
             let start = space.cast::<u8>().addr().get();
             assert_eq!(start % align, 0);
             assert_eq!(space.len(), size);
-            assert!(
-                live.iter().all(|&(s, e)| start + size <= s || e <= start),
-                "overlap in round {round}"
-            );
+            assert!(live.iter().all(|&(s, e)| start + size <= s || e <= start), "overlap in round {round}");
             live.push((start, start + size));
         }
     }

@@ -44,10 +44,7 @@ pub trait BorrowedAs<T: Archive>: Borrowed {
     where
         Self: Sized,
     {
-        ArchivedVec::serialize_from_iter::<Wrapped<'_, Self, T>, _, _>(
-            slice.iter().map(Wrapped::new),
-            out,
-        )
+        ArchivedVec::serialize_from_iter::<Wrapped<'_, Self, T>, _, _>(slice.iter().map(Wrapped::new), out)
     }
 }
 
@@ -187,9 +184,7 @@ impl<U: BorrowedAs<T>, T: Archive> BorrowedAs<Option<T>> for Option<U> {
 
     #[inline]
     fn resolve_as(&self, resolver: Self::Resolver, place: Place<<Option<T> as Archive>::Archived>) {
-        self.as_ref()
-            .map(Wrapped::<U, T>::new)
-            .resolve(resolver, place);
+        self.as_ref().map(Wrapped::<U, T>::new).resolve(resolver, place);
     }
 }
 
@@ -205,9 +200,7 @@ impl<U: BorrowedAs<T>, T: Archive, const N: usize> BorrowedAs<[T; N]> for [U; N]
 
     #[inline]
     fn resolve_as(&self, resolver: Self::Resolver, place: Place<[T::Archived; N]>) {
-        self.each_ref()
-            .map(Wrapped::<U, T>::new)
-            .resolve(resolver, place);
+        self.each_ref().map(Wrapped::<U, T>::new).resolve(resolver, place);
     }
 }
 

@@ -26,11 +26,7 @@ struct Node {
 
 impl Describe {
     pub(super) fn new() -> Self {
-        Describe {
-            nodes: Vec::new(),
-            known: HashMap::new(),
-            open: vec![Node::default()],
-        }
+        Describe { nodes: Vec::new(), known: HashMap::new(), open: vec![Node::default()] }
     }
 
     fn current(&mut self) -> &mut Node {
@@ -70,12 +66,7 @@ impl Describe {
 
     /// A struct, archived in `size` bytes at `align`.
     #[doc(hidden)]
-    pub fn structure<T: 'static>(
-        &mut self,
-        size: usize,
-        align: usize,
-        fields: impl FnOnce(&mut Self),
-    ) {
+    pub fn structure<T: 'static>(&mut self, size: usize, align: usize, fields: impl FnOnce(&mut Self)) {
         self.node::<T>(size, align, |d| {
             d.word("{");
             fields(d);
@@ -85,12 +76,7 @@ impl Describe {
 
     /// An enum, archived in `size` bytes at `align`.
     #[doc(hidden)]
-    pub fn enumeration<T: 'static>(
-        &mut self,
-        size: usize,
-        align: usize,
-        variants: impl FnOnce(&mut Self),
-    ) {
+    pub fn enumeration<T: 'static>(&mut self, size: usize, align: usize, variants: impl FnOnce(&mut Self)) {
         self.node::<T>(size, align, |d| {
             d.word("<");
             variants(d);
@@ -132,12 +118,7 @@ impl Describe {
     pub(super) fn finish(mut self) -> String {
         let root = self.open.pop().unwrap_or_default();
         let classes = classes(&self.nodes);
-        let mut print = Print {
-            nodes: &self.nodes,
-            classes: &classes,
-            numbers: HashMap::new(),
-            out: String::new(),
-        };
+        let mut print = Print { nodes: &self.nodes, classes: &classes, numbers: HashMap::new(), out: String::new() };
         print.node(&root);
         print.out
     }

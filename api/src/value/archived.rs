@@ -211,9 +211,7 @@ impl<'a> MapView<'a> {
     /// The value of the first entry of that name. The search goes from entry to entry.
     #[must_use]
     pub fn get(self, key: &str) -> Option<&'a ArchivedValue> {
-        self.iter()
-            .find(|(name, _)| *name == key)
-            .map(|(_, value)| value)
+        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 
     /// The names and values.

@@ -77,9 +77,7 @@ pub(super) fn same<A: Node, B: Node>(a: &A, b: &B) -> bool {
         (Kind::F64(a), Kind::F64(b)) => a == b,
         (Kind::String(a), Kind::String(b)) => a == b,
         (Kind::Bytes(a), Kind::Bytes(b)) => a == b,
-        (Kind::Array(a), Kind::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
-        }
+        (Kind::Array(a), Kind::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
         (Kind::Map(a), Kind::Map(b)) => {
             let entries = || a.iter().map(A::entry).zip(b.iter().map(B::entry));
             a.len() == b.len() && entries().all(|((a, x), (b, y))| a == b && same(x, y))
@@ -161,11 +159,7 @@ fn write_bytes(bytes: &[u8], f: &mut Formatter<'_>) -> fmt::Result {
         }
         for index in 0..4 {
             let digit = (bits >> (18 - 6 * index) & 63) as usize;
-            f.write_char(if index <= group.len() {
-                char::from(DIGITS[digit])
-            } else {
-                '='
-            })?;
+            f.write_char(if index <= group.len() { char::from(DIGITS[digit]) } else { '=' })?;
         }
     }
     f.write_str("\"}")
@@ -227,10 +221,7 @@ mod tests {
 
     #[test]
     fn text_is_escaped() {
-        assert_eq!(
-            Value::from("a\"b\\\n\u{1}\u{7f}ä€").to_string(),
-            "\"a\\\"b\\\\\\n\\u0001\\u007fä€\""
-        );
+        assert_eq!(Value::from("a\"b\\\n\u{1}\u{7f}ä€").to_string(), "\"a\\\"b\\\\\\n\\u0001\\u007fä€\"");
     }
 
     #[test]

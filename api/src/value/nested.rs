@@ -37,13 +37,7 @@ where
     D: Fallible + ?Sized,
     D::Error: Source,
 {
-    fn deserialize_with(
-        field: &ArchivedVec<T::Archived>,
-        decoder: &mut D,
-    ) -> Result<Vec<T>, D::Error> {
-        field
-            .iter()
-            .map(|element| element.deserialize(decoder))
-            .collect()
+    fn deserialize_with(field: &ArchivedVec<T::Archived>, decoder: &mut D) -> Result<Vec<T>, D::Error> {
+        field.iter().map(|element| element.deserialize(decoder)).collect()
     }
 }

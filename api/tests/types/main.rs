@@ -4,6 +4,7 @@
 mod borrowed;
 mod dynamic;
 mod hostile;
+mod plain;
 mod round_trip;
 mod schemas;
 mod support;

@@ -3,6 +3,9 @@
 //! The only unsafe code is the third road, a view without a check: its caller promises that the check would succeed.
 #![allow(unsafe_code)]
 
+#[doc(hidden)]
+pub mod plain;
+
 use std::{any::type_name, num::NonZeroUsize};
 
 use rkyv::{
@@ -10,8 +13,9 @@ use rkyv::{
     rancor::{Error, Panic, ResultExt},
     validation::archive::ArchiveValidator,
 };
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
+pub use self::plain::Plain;
 use crate::{
     encode::{EncodeError, Encoder},
     message::{Inspection, Message},
@@ -19,9 +23,7 @@ use crate::{
 };
 
 #[cfg(not(target_endian = "little"))]
-compile_error!(
-    "memit's payloads are little-endian on the wire and are read in place; this target is big-endian"
-);
+compile_error!("memit's payloads are little-endian on the wire and are read in place; this target is big-endian");
 
 /// How many levels of indirection (vectors, boxes, maps, long strings) may stand between a message and its innermost
 /// part. A deeper message is refused when it arrives, before its depth could exhaust the stack.
@@ -36,7 +38,7 @@ pub const MAX_ALIGN: usize = 16;
 /// |---|---|---|
 /// | a [`Message`] `T` | `&T::Archived`, read in place | its archive, the root at the end |
 /// | `str` | `&str` | UTF-8 |
-/// | `[P]`, `P` a number ([`Plain`]) | `&[P]` | the numbers, little-endian |
+/// | `[P]`, `P` a number or plain message ([`Plain`]) | `&[P]` | one behind the other, little-endian |
 ///
 /// The trait is sealed: add `#[memit::message]` to a type to make it a message.
 #[diagnostic::on_unimplemented(
@@ -93,9 +95,7 @@ mod sealed {
 
 /// Received bytes that are not what the channel carries.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the {found} bytes received are not a valid `{expected}`: {cause}; the sender is faulty, or hostile"
-)]
+#[error("the {found} bytes received are not a valid `{expected}`: {cause}; the sender is faulty, or hostile")]
 pub struct InvalidPayload {
     expected: &'static str,
     found: usize,
@@ -106,17 +106,8 @@ impl InvalidPayload {
     #[cold]
     fn new<T: ?Sized>(bytes: &[u8], cause: impl std::fmt::Display) -> Self {
         // rancor puts each trace on a line of its own.
-        let cause = cause
-            .to_string()
-            .lines()
-            .map(str::trim)
-            .collect::<Vec<_>>()
-            .join("; ");
-        InvalidPayload {
-            expected: type_name::<T>(),
-            found: bytes.len(),
-            cause,
-        }
+        let cause = cause.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ");
+        InvalidPayload { expected: type_name::<T>(), found: bytes.len(), cause }
     }
 }
 
@@ -127,23 +118,13 @@ impl<T: Message> Payload for T {
 
     #[inline]
     fn encode(&self, out: &mut Encoder) -> Result<(), EncodeError> {
-        const {
-            assert!(
-                align_of::<T::Archived>() <= MAX_ALIGN,
-                "a message's alignment is at most 16"
-            )
-        };
+        const { assert!(align_of::<T::Archived>() <= MAX_ALIGN, "a message's alignment is at most 16") };
         out.archive(self)
     }
 
     #[inline]
     fn view(bytes: &[u8]) -> Result<&T::Archived, InvalidPayload> {
-        const {
-            assert!(
-                align_of::<T::Archived>() <= MAX_ALIGN,
-                "a message's alignment is at most 16"
-            )
-        };
+        const { assert!(align_of::<T::Archived>() <= MAX_ALIGN, "a message's alignment is at most 16") };
         let archive = ArchiveValidator::with_max_depth(bytes, NonZeroUsize::new(MAX_DEPTH));
         access_with_context::<T::Archived, _, Error>(bytes, &mut Inspection::new(archive))
             .map_err(|cause| InvalidPayload::new::<T>(bytes, cause))
@@ -190,27 +171,6 @@ impl Payload for str {
     }
 }
 
-/// A number that a slice payload can hold: any bit pattern is one, and it has the same bytes everywhere.
-#[diagnostic::on_unimplemented(
-    message = "a slice of `{Self}` cannot be sent as it is",
-    label = "only slices of plain numbers can",
-    note = "plain numbers are u8 to u64, i8 to i64, f32 and f64; send a `Vec` of anything else"
-)]
-pub trait Plain: FromBytes + IntoBytes + Immutable + Copy + Schema + plain::Sealed {}
-
-mod plain {
-    pub trait Sealed {}
-}
-
-macro_rules! plain {
-    ($($number:ty)+) => {$(
-        impl plain::Sealed for $number {}
-        impl Plain for $number {}
-    )+};
-}
-
-plain! { u8 u16 u32 u64 i8 i16 i32 i64 f32 f64 }
-
 #[diagnostic::do_not_recommend]
 impl<P: Plain> Payload for [P] {
     type View = [P];
@@ -229,14 +189,10 @@ impl<P: Plain> Payload for [P] {
     #[inline]
     fn view(bytes: &[u8]) -> Result<&[P], InvalidPayload> {
         <[P]>::ref_from_bytes(bytes).map_err(|cause| match cause {
-            zerocopy::CastError::Alignment(_) => InvalidPayload::new::<[P]>(
-                bytes,
-                format_args!("they are not aligned to {}", align_of::<P>()),
-            ),
-            _ => InvalidPayload::new::<[P]>(
-                bytes,
-                format_args!("not a multiple of {} bytes", size_of::<P>()),
-            ),
+            zerocopy::CastError::Alignment(_) => {
+                InvalidPayload::new::<[P]>(bytes, format_args!("they are not aligned to {}", align_of::<P>()))
+            }
+            _ => InvalidPayload::new::<[P]>(bytes, format_args!("not a multiple of {} bytes", size_of::<P>())),
         })
     }
 
