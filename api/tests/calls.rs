@@ -6,7 +6,7 @@ mod support;
 use std::{sync::mpsc, thread, time::Duration};
 
 use memit::{CallError, Channel, Disconnect, args};
-use support::{Log, PATIENCE, Rig, Running, until, within_deadline};
+use support::{Log, PATIENCE, Rig, Running, within_deadline};
 
 const ADD: Channel<(i32, i32), i32> = Channel::new("add");
 const UPPER: Channel<str, str> = Channel::new("upper");
@@ -254,9 +254,12 @@ fn calls_end_when_the_peer_goes() {
         let rig = Rig::new();
         let renderer = rig.renderer();
         let called = renderer.clone();
-        let calling = thread::spawn(move || called.send_sync(ADD, &(1, 2)).unwrap_err());
-        let renderers = || rig.main.renderers().len();
-        until(|| rig.main.run_once(PATIENCE), || renderers() == 1);
+        let (calls, about_to_call) = mpsc::channel();
+        let calling = thread::spawn(move || {
+            calls.send(()).unwrap();
+            called.send_sync(ADD, &(1, 2)).unwrap_err()
+        });
+        about_to_call.recv_timeout(PATIENCE).unwrap();
         let Rig { main, directory: _directory } = rig;
         drop(main);
         assert_eq!(calling.join().unwrap(), CallError::Disconnected(Disconnect::Left));
