@@ -106,7 +106,7 @@ fn demo_sends_ten_megabytes_of_text_from_three_renderers() {
 
 #[test]
 fn renderers_that_dispatch_nothing_before_their_end_hold_nobody_up() {
-    let content = "x\n".repeat(300_000);
+    let content = "x\n".repeat(100_000);
     let object = demo_on(content.as_bytes(), 2, &["--deaf"]);
     assert_eq!(object["deaf"], true);
 }
@@ -165,7 +165,8 @@ struct Running {
 impl Running {
     fn start(renderers: &str) -> Self {
         let place = Place::new();
-        let content = big_text(30_000_000);
+        let line = format!("{}\n", "words ".repeat(170));
+        let content = line.repeat(30_000).into_bytes();
         let file: PathBuf = place.runtime.path().join("input");
         fs::write(&file, &content).unwrap();
         let mut command = place.command(["demo", "--json", "--renderers", renderers, "--input"]);
@@ -186,6 +187,24 @@ impl Running {
         }
     }
 
+    /// Waits until the renderer `pid` has read so much that the main must have received some of it.
+    fn wait_until_it_streams(&self, pid: u32) {
+        let input = self.place.runtime.path().join("input");
+        let position = |descriptor: fs::DirEntry| {
+            let number = descriptor.file_name().into_string().ok()?;
+            let is_input = fs::read_link(descriptor.path()).ok()? == input;
+            let about = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).ok()?;
+            about.lines().next()?.strip_prefix("pos:")?.trim().parse::<u64>().ok().filter(|_| is_input)
+        };
+        loop {
+            let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+            if descriptors.flatten().filter_map(position).any(|position| position > 2_000_000) {
+                return;
+            }
+            thread::yield_now();
+        }
+    }
+
     /// Everything that was printed, once the demo and all of its renderers have ended: they share standard error.
     fn end(mut self) -> (Output, Place, Vec<u8>) {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -200,6 +219,7 @@ impl Running {
 fn a_renderer_that_is_killed_is_named_and_the_others_finish() {
     let demo = Running::start("3");
     let pids = demo.renderers(3);
+    demo.wait_until_it_streams(pids[1]);
     kill("KILL", pids[1]);
     let (output, place, content) = demo.end();
     assert_eq!(output.status.code(), Some(1));
@@ -208,6 +228,8 @@ fn a_renderer_that_is_killed_is_named_and_the_others_finish() {
     let failures = object["failures"].to_string();
     assert!(failures.contains("renderer 2: its process was killed by signal 9"), "{failures}");
     assert!(text(&output.stderr).contains("renderer 2: its process was killed by signal 9"));
+    let (lines, ..) = row_counts(&object["renderers"][1]);
+    assert!(0 < lines && lines < counted(&content).0, "{object}");
     for index in [0, 2] {
         let row = &object["renderers"][index];
         assert_eq!(row_counts(row), counted(&content), "{object}");
@@ -219,7 +241,7 @@ fn a_renderer_that_is_killed_is_named_and_the_others_finish() {
 #[test]
 fn an_interrupted_demo_leaves_no_process_and_no_file() {
     let demo = Running::start("2");
-    demo.renderers(2);
+    demo.wait_until_it_streams(demo.renderers(2)[0]);
     kill("INT", demo.child.id());
     let (output, place, _) = demo.end();
     assert_eq!(output.status.code(), Some(1));
@@ -231,7 +253,7 @@ fn an_interrupted_demo_leaves_no_process_and_no_file() {
 #[test]
 fn renderers_end_when_their_main_is_killed() {
     let demo = Running::start("2");
-    demo.renderers(2);
+    demo.wait_until_it_streams(demo.renderers(2)[0]);
     kill("KILL", demo.child.id());
     // Returns only when nobody holds standard error any more.
     let (output, ..) = demo.end();

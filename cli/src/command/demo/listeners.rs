@@ -12,6 +12,9 @@ use super::{
     tally::Tally,
 };
 
+/// Messages from one look at whether to show progress to the next.
+const SHOW_EVERY: u64 = 1000;
+
 /// The tally, as listeners and waiting threads share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shared(Arc<Mutex<Tally>>);
@@ -69,6 +72,7 @@ pub(crate) fn listen(main: &IpcMain, tally: &Shared, mut progress: impl FnMut(u6
     });
 
     let shared = tally.clone();
+    let mut messages = 0_u64;
     main.on(LINE, move |event, line| {
         let peer = event.peer().id;
         let mut tally = shared.lock();
@@ -80,6 +84,9 @@ pub(crate) fn listen(main: &IpcMain, tally: &Shared, mut progress: impl FnMut(u6
                 // The connection is gone, as its disconnect listener is about to hear.
                 Err(_) => {}
             }
+        }
+        messages += 1;
+        if messages.is_multiple_of(SHOW_EVERY) {
             let (lines, bytes) = tally.sum();
             progress(lines, bytes);
         }

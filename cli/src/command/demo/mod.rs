@@ -162,11 +162,11 @@ impl Demo {
         } else {
             output::text(&report::table(tally))?;
             if failures.is_empty() {
-                output::line(&format!(
-                    "ok: each of {} renderers sent {} and the main received it unchanged",
-                    self.renderers,
-                    input.name()
-                ))?;
+                let who = match self.renderers {
+                    1 => "the renderer".into(),
+                    count => format!("each of {count} renderers"),
+                };
+                output::line(&format!("ok: {who} sent {} and the main received it unchanged", input.name()))?;
             }
         }
         if failures.is_empty() { Ok(()) } else { Err(DemoError::Failed { failures }) }

@@ -8,6 +8,9 @@ use super::{
     count::Counts,
 };
 
+/// Failures that are told, of those that belong to no renderer.
+const MOST_FAILURES: usize = 20;
+
 /// Everything the main knows.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -120,9 +123,11 @@ impl Tally {
         }
     }
 
-    /// Notes a failure that belongs to no renderer.
+    /// Notes a failure that belongs to no renderer. After the first ones, more of them say nothing new.
     pub(crate) fn fail(&mut self, failure: String) {
-        self.failures.push(failure);
+        if self.failures.len() < MOST_FAILURES {
+            self.failures.push(failure);
+        }
     }
 
     /// Lines and bytes of all renderers together.
