@@ -69,10 +69,10 @@
 //! | to do | see |
 //! |---|---|
 //! | make the two ends | [`IpcMain`], [`IpcRenderer`], [`Builder`] |
-//! | declare what travels | [`message`], [`Channel`], [`Payload`], [`args!`], [`Value`] |
+//! | declare what travels | [`#[memit::message]`](macro@message), [`Channel`], [`Payload`], [`args!`], [`Value`] |
 //! | listen | [`Emitter`], [`Event`], [`ListenerId`] |
 //! | send and call | [`Sender`], [`EncodeAs`], [`Reply`] |
-//! | know who and why | [`Peer`], [`Disconnect`], [`DispatchError`] and the other error enums |
+//! | know who and why | [`Peer`], [`Disconnect`], [`DispatchError`], and what can go wrong in [`error`] |
 //! | set how to wait and whom to trust | [`WaitStrategy`], [`Trust`] |
 //!
 //! Linux 5.1 or newer, 64 bits.
@@ -84,7 +84,7 @@ mod channel;
 mod emitter;
 pub mod encode;
 mod endpoint;
-mod error;
+pub mod error;
 mod event;
 mod failure;
 mod ipc_main;
@@ -99,7 +99,7 @@ mod sender;
 mod trust;
 pub mod value;
 
-#[doc(no_inline)]
+#[doc(inline)]
 pub use memit_engine::{Credentials, WaitStrategy};
 pub use memit_macros::message;
 #[doc(hidden)]
@@ -147,5 +147,6 @@ pub mod __private {
             twin::{Borrowed, BorrowedAs, FieldNames, Wrapped, resolve_field, same_names, serialize_field},
         },
         message::Inspect,
+        schema::Part,
     };
 }

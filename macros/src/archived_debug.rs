@@ -7,7 +7,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{Data, DeriveInput, Fields, Path, WherePredicate, ext::IdentExt, parse_quote};
 
-use crate::bounds::{Names, with_bounds};
+use crate::bounds::{Names, fields, with_bounds};
 
 pub(crate) fn expand(memit: &Path, item: &DeriveInput) -> TokenStream {
     if derives_debug(item) {
@@ -46,14 +46,6 @@ pub(crate) fn expand(memit: &Path, item: &DeriveInput) -> TokenStream {
                 }
             }
         }
-    }
-}
-
-fn fields(data: &Data) -> Box<dyn Iterator<Item = &syn::Field> + '_> {
-    match data {
-        Data::Struct(data) => Box::new(data.fields.iter()),
-        Data::Enum(data) => Box::new(data.variants.iter().flat_map(|variant| variant.fields.iter())),
-        Data::Union(_) => Box::new(std::iter::empty()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which types mention which names, and so where a bound is needed.
 
 use syn::{
-    Field, Fields, Generics, Ident, Path, Type, WherePredicate, parse_quote,
+    Data, Field, Fields, Generics, Ident, Path, Type, WherePredicate, parse_quote,
     visit::{self, Visit},
     visit_mut::{self, VisitMut},
 };
@@ -91,4 +91,13 @@ pub(crate) fn with_bounds(
         generics.make_where_clause().predicates.extend(predicates);
     }
     generics
+}
+
+/// All fields, those of variants too.
+pub(crate) fn fields(data: &Data) -> Box<dyn Iterator<Item = &Field> + '_> {
+    match data {
+        Data::Struct(data) => Box::new(data.fields.iter()),
+        Data::Enum(data) => Box::new(data.variants.iter().flat_map(|variant| variant.fields.iter())),
+        Data::Union(_) => Box::new(std::iter::empty()),
+    }
 }

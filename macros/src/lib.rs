@@ -74,7 +74,7 @@ use crate::options::{Kind, Options};
 #[proc_macro_attribute]
 pub fn message(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let options = parse_macro_input!(arguments as Options);
-    let item = parse_macro_input!(item as DeriveInput);
+    let mut item = parse_macro_input!(item as DeriveInput);
     let expanded = match &options.kind {
         Kind::Archived => message::expand(&options.memit, item.clone()),
         Kind::Plain => plain::expand(&options.memit, item.clone()),
@@ -84,6 +84,7 @@ pub fn message(arguments: TokenStream, item: TokenStream) -> TokenStream {
         .unwrap_or_else(|error| {
             // The item stays, so that its uses do not add errors of their own.
             let error = error.into_compile_error();
+            refuse::strip_rkyv_attributes(&mut item);
             quote::quote!(#item #error)
         })
         .into()

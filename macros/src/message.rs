@@ -1,18 +1,19 @@
 //! An archived message: rkyv's derives, the schema, and `Debug` for what listeners see.
 
 use proc_macro2::TokenStream;
-use quote::quote;
-use syn::{Data, DeriveInput, Error, Fields, Path, ext::IdentExt, parse_quote};
+use quote::{quote, quote_spanned};
+use syn::{Data, DeriveInput, Error, Fields, Path, ext::IdentExt, parse_quote, spanned::Spanned};
 
 use crate::{
     archived_debug,
-    bounds::{Names, with_bounds, write_out_self},
+    bounds::{Names, fields, with_bounds, write_out_self},
     refuse, schema,
 };
 
 pub(crate) fn expand(memit: &Path, mut item: DeriveInput) -> Result<TokenStream, Error> {
     refuse::check(&item)?;
     for_all_fields(&mut item.data, |fields| write_out_self(fields, &item.ident, &item.generics));
+    let parts = check_parts(memit, &item);
     let schema = schema::expand(memit, &item);
     let debug = archived_debug::expand(memit, &item);
     let part = part_of_a_twin(memit, &item);
@@ -26,6 +27,7 @@ pub(crate) fn expand(memit: &Path, mut item: DeriveInput) -> Result<TokenStream,
     });
     let rkyv = quote!(#memit::rkyv);
     Ok(quote! {
+        #parts
         #[derive(#rkyv::Archive, #rkyv::Serialize, #rkyv::Deserialize)]
         #[rkyv(
             crate = #rkyv,
@@ -46,6 +48,27 @@ fn for_all_fields(data: &mut Data, mut f: impl FnMut(&mut Fields)) {
         Data::Struct(data) => f(&mut data.fields),
         Data::Enum(data) => data.variants.iter_mut().for_each(|variant| f(&mut variant.fields)),
         Data::Union(_) => {}
+    }
+}
+
+/// Asks for the schemas of the parts before anything else is said about them.
+///
+/// For a part that is no message, rkyv's derives bring dozens of errors. So the first one is about the part.
+fn check_parts(memit: &Path, item: &DeriveInput) -> TokenStream {
+    if !item.generics.params.is_empty() {
+        return TokenStream::new();
+    }
+    let checks = fields(&item.data).map(|field| {
+        let ty = &field.ty;
+        quote_spanned!(ty.span()=> Part<#ty>)
+    });
+    quote! {
+        const _: () = {
+            #[allow(unused_imports)]
+            use #memit::__private::Part;
+            #[allow(dead_code)]
+            struct Parts(#(#checks),*);
+        };
     }
 }
 

@@ -19,6 +19,28 @@ pub(crate) fn check(item: &DeriveInput) -> Result<(), Error> {
     }
 }
 
+/// Takes the attributes off that only rkyv's derives know.
+pub(crate) fn strip_rkyv_attributes(item: &mut DeriveInput) {
+    fn strip(attributes: &mut Vec<Attribute>) {
+        attributes.retain(|attribute| !attribute.path().is_ident("rkyv"));
+    }
+    fn strip_fields(fields: &mut Fields) {
+        fields.iter_mut().for_each(|field| strip(&mut field.attrs));
+    }
+
+    strip(&mut item.attrs);
+    match &mut item.data {
+        Data::Struct(data) => strip_fields(&mut data.fields),
+        Data::Enum(data) => {
+            for variant in &mut data.variants {
+                strip(&mut variant.attrs);
+                strip_fields(&mut variant.fields);
+            }
+        }
+        Data::Union(data) => data.fields.named.iter_mut().for_each(|field| strip(&mut field.attrs)),
+    }
+}
+
 struct Findings(Option<Error>);
 
 impl Findings {

@@ -33,7 +33,8 @@ use crate::payload::Payload;
 /// | a message `Tick` | a twin declared with `#[memit::message(as = Tick)]` |
 #[diagnostic::on_unimplemented(
     message = "this channel carries `{T}`, not `{Self}`",
-    label = "`{Self}` cannot be sent as `{T}`"
+    label = "`{Self}` cannot be sent as `{T}`",
+    note = "where the two are one type, it is not a message yet: add `#[memit::message]` to it"
 )]
 pub trait EncodeAs<T: Payload + ?Sized> {
     /// Writes the bytes that a `T` of the same content would give.

@@ -43,6 +43,8 @@
 mod describe;
 mod types;
 
+use std::marker::PhantomData;
+
 pub use self::describe::Describe;
 
 /// What has a [schema](self).
@@ -60,6 +62,10 @@ pub trait Schema: 'static {
     /// Tells `d` what the archive is made of.
     fn describe(d: &mut Describe);
 }
+
+/// A part of a message, for the attribute's code to name.
+#[doc(hidden)]
+pub struct Part<T: Schema>(PhantomData<fn() -> T>);
 
 /// The schema of `T`.
 #[must_use]
