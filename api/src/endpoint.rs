@@ -1,7 +1,7 @@
 //! One end of any number of connections: what main and renderer have in common.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     time::{Duration, Instant},
 };
 
@@ -90,8 +90,10 @@ impl Endpoint {
         self.port().shutdown();
         self.emitter.registry().close();
         // Whoever dispatches holds the peers, and clears them when it ends.
-        if let Ok(mut peers) = self.peers.try_lock() {
-            peers.clear();
+        match self.peers.try_lock() {
+            Ok(mut peers) => peers.clear(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().clear(),
+            Err(TryLockError::WouldBlock) => {}
         }
     }
 

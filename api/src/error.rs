@@ -3,7 +3,11 @@
 
 use std::{fmt, sync::Arc};
 
-pub use memit_engine::{BindError, Busy, ConnectError, Disconnect};
+#[doc(inline)]
+pub use memit_engine::{
+    BindError, Busy, ConnectError, CreateError, Disconnect, HeaderField, HeaderRefused, InvalidConfig, MemoryRefused,
+    NameInvalid, NameProblem, OutboxRejected, RefusalCode, RuntimeDirError,
+};
 
 use crate::{EncodeError, Failure, Peer};
 

@@ -1,3 +1,4 @@
 //! How far an endpoint believes its peers.
 
+#[doc(inline)]
 pub use memit_engine::{FullTrust, Trust};

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    borrow::Cow,
     cell::{Cell, OnceCell},
     panic::{self, AssertUnwindSafe},
     sync::Arc,
@@ -80,7 +81,7 @@ impl Handler for Dispatcher<'_> {
         if let Err(at) = self.peers.connections.binary_search_by_key(&link.id(), |connection| connection.id) {
             self.peers.connections.insert(at, connection);
         }
-        drop(self.emitter.refresh(self.table));
+        let _removed = self.emitter.refresh(self.table);
         for seat in seats(self.table, &Topic::Connect) {
             if let Some(Callback::Connect(call)) = self.table.listener(seat).map(|listener| &mut listener.call)
                 && let Some(failure) = call(&sender)
@@ -147,7 +148,7 @@ impl Handler for Dispatcher<'_> {
                 self.peers.kinds.leave(kind);
             }
         }
-        drop(self.emitter.refresh(self.table));
+        let _removed = self.emitter.refresh(self.table);
         let peer = Peer::of(link);
         for seat in seats(self.table, &Topic::Disconnect) {
             if let Some(Callback::Disconnect(call)) = self.table.listener(seat).map(|listener| &mut listener.call)
@@ -217,15 +218,23 @@ fn unheard(table: &mut Table<Callback>, kind: &Kind, delivery: &Delivery<'_>) {
         }
         return;
     }
+    // A peer must not be able to fill the log.
+    let is_told = kind.mismatch_is_news() || table.listeners(&Topic::Error).next().is_some();
+    if !is_told && delivery.call.is_none() {
+        return;
+    }
     let show = |signature: &Signature| show(signature, delivery.call.is_some());
     let found = show(kind.signature());
     let expected = others.iter().map(show).collect::<Vec<_>>().join(" or ");
     if let Some(call) = &delivery.call {
+        let (found, expected) = (shorten(&found), shorten(&expected));
         let text = format!("{:?} is called with {found} and listened to with {expected}", delivery.channel);
         answer(delivery, call, ReplyStatus::SchemaMismatch, &text);
     }
-    let (channel, peer) = (Arc::clone(delivery.channel), delivery.sender.peer());
-    report(table, &DispatchError::SchemaMismatch { channel, peer, found, expected });
+    if is_told {
+        let (channel, peer) = (Arc::clone(delivery.channel), delivery.sender.peer());
+        report(table, &DispatchError::SchemaMismatch { channel, peer, found, expected });
+    }
 }
 
 #[cold]
@@ -254,18 +263,15 @@ fn refuse(table: &mut Table<Callback>, delivery: &Delivery<'_>, reason: String) 
 #[cold]
 fn answer(delivery: &Delivery<'_>, call: &Call, status: ReplyStatus, text: &str) {
     call.answered.set(true);
-    let mut end = text.len().min(MAX_REASON).min(delivery.sender.max_message());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let _ = delivery.sender.link().reply(call.token, status, &text.as_bytes()[..end]);
+    let text = cut(text, MAX_REASON.min(delivery.sender.max_message()));
+    let _ = delivery.sender.link().reply(call.token, status, text.as_bytes());
 }
 
 /// Takes an error to the error listeners, or to the log if there are none.
 fn report(table: &mut Table<Callback>, error: &DispatchError) {
     let seats = seats(table, &Topic::Error);
     if seats.is_empty() {
-        tracing::error!(%error, "memit");
+        tracing::error!("{error}");
     }
     for seat in seats {
         if let Some(Callback::Error(call)) = table.listener(seat).map(|listener| &mut listener.call) {
@@ -284,7 +290,41 @@ fn show(signature: &Signature, call: bool) -> String {
     if call { format!("({message}) -> {reply} or {error}") } else { message.into_owned() }
 }
 
+/// A description of types, of a length that leaves room for another beside it.
+fn shorten(text: &str) -> Cow<'_, str> {
+    const MAX: usize = MAX_REASON * 3 / 8;
+    if text.len() <= MAX { text.into() } else { format!("{}...", cut(text, MAX)).into() }
+}
+
+/// The first `most` bytes, or a few less where a character would be torn.
+fn cut(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(cut("schema", 9), "schema");
+        assert_eq!(cut("µµ", 3), "µ");
+        assert_eq!(cut("µ", 1), "");
+    }
+
+    #[test]
+    fn two_long_descriptions_fit_one_answer() {
+        let long = "x".repeat(10 * MAX_REASON);
+        assert!(2 * shorten(&long).len() < MAX_REASON);
+        assert_eq!(shorten("u32"), "u32");
+    }
 }

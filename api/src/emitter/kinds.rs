@@ -4,7 +4,7 @@
 //! entry, so that a thousand renderers cost one resolution. A message finds its kind by index, and its listeners by a
 //! list that is built anew only when the table has changed.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cell::Cell, collections::HashMap, sync::Arc};
 
 use super::table::{Seat, Signature, Table, Topic};
 
@@ -40,6 +40,8 @@ pub(crate) struct Route {
     calls: Vec<Seat>,
     /// The signatures of the listeners on that name that hear no call of this kind.
     others: Vec<Signature>,
+    /// Whether anyone was told that nobody hears it.
+    mismatch_told: Cell<bool>,
 }
 
 impl Kinds {
@@ -122,6 +124,11 @@ impl Kind {
         }
     }
 
+    /// Whether this is the first time that this is asked since the listeners changed.
+    pub(crate) fn mismatch_is_news(&self) -> bool {
+        self.route.as_ref().is_none_or(|route| !route.mismatch_told.replace(true))
+    }
+
     /// The signatures that the listeners of that name have instead of this one.
     pub(crate) fn others(&self) -> &[Signature] {
         self.route.as_ref().map_or(&[], |route| &route.others)
@@ -146,7 +153,7 @@ impl Route {
                 }
             }
         }
-        Self { version: table.version(), messages, calls, others }
+        Self { version: table.version(), messages, calls, others, mismatch_told: Cell::new(false) }
     }
 }
 
