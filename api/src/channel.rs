@@ -24,10 +24,10 @@ use crate::{
 pub struct Channel<T: ?Sized, R: ?Sized = (), E = Failure> {
     name: &'static str,
     key: u64,
-    types: PhantomData<fn() -> Types<T, R, E>>,
+    types: Types<T, R, E>,
 }
 
-type Types<T, R, E> = (*const T, *const R, *const E);
+type Types<T, R, E> = PhantomData<fn() -> (*const T, *const R, *const E)>;
 
 impl<T: ?Sized, R: ?Sized, E> Channel<T, R, E> {
     /// Names a channel.

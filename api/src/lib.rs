@@ -101,6 +101,7 @@ pub mod value;
 
 #[doc(inline)]
 pub use memit_engine::{Credentials, WaitStrategy};
+#[doc = include_str!("message.md")]
 pub use memit_macros::message;
 #[doc(hidden)]
 pub use rkyv;

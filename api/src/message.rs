@@ -23,6 +23,15 @@ use crate::{
 /// maps and sets of messages are messages too. A message may be generic and may contain itself, through a `Box` or a
 /// `Vec`; see [`MAX_DEPTH`] for how deep.
 ///
+/// A `Vec` of what takes no bytes is refused: it would cost its sender nothing, and its receiver a look at each of up
+/// to four billion elements.
+///
+/// ```compile_fail,E0080
+/// use memit::Payload;
+///
+/// let _ = <Vec<()>>::view(&[0; 8]);
+/// ```
+///
 /// There is nothing to implement: every type with the traits below is a message.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a memit message",

@@ -17,60 +17,8 @@ use syn::{DeriveInput, parse_macro_input};
 
 use crate::options::{Kind, Options};
 
-/// Makes a struct or enum a message that channels can carry.
-///
-/// ```ignore
-/// #[memit::message]
-/// struct Tick {
-///     seq: u64,
-///     symbol: String,
-///     price: f64,
-/// }
-/// ```
-///
-/// The attribute derives rkyv's `Archive`, `Serialize` and `Deserialize`, and describes the archive's form, so that two
-/// processes can compare it. Listeners see the archive as `&ArchivedTick`, whose fields have the same names. It is
-/// `Debug`, and `#[rkyv(derive(..))]` and `#[rkyv(compare(..))]` add traits to it; rkyv's other attributes are refused,
-/// since they change the form.
-///
-/// A message is generic, recursive or an enum as it likes. It owns all that it carries: references, `Rc` and `Arc` are
-/// refused, and so is `usize`, whose width differs between machines.
-///
-/// # Twins
-///
-/// A twin borrows what the message owns, and is sent in its place:
-///
-/// ```ignore
-/// #[memit::message(as = Tick)]
-/// struct TickRef<'a> {
-///     seq: u64,
-///     symbol: &'a str,
-///     price: f64,
-/// }
-/// renderer.send(TICK, &TickRef { seq: 1, symbol: "MSFT", price: 3.5 })?;
-/// ```
-///
-/// It has the message's fields in the message's order. Where the message has a `String`, `Vec<T>` or message, the twin
-/// may have `&str`, a slice or a twin.
-///
-/// # Plain messages
-///
-/// `#[memit::message(plain)]` is for a struct of numbers that is `Copy` and, laid out as `#[repr(C)]`, has no padding.
-/// Its archive is the struct itself: a listener sees `&Quote` instead of an archived form, and `Channel<[Quote]>`
-/// carries slices.
-///
-/// ```ignore
-/// #[memit::message(plain)]
-/// #[derive(Clone, Copy)]
-/// struct Quote {
-///     seq: u64,
-///     price: f64,
-/// }
-/// ```
-///
-/// # Renamed crate
-///
-/// Where `memit` has another name, say so: `#[memit::message(crate = other::path)]`.
+// Its documentation stands at its re-export in `memit`, where the examples can run.
+#[allow(missing_docs)]
 #[proc_macro_attribute]
 pub fn message(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let options = parse_macro_input!(arguments as Options);

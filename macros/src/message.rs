@@ -60,14 +60,14 @@ fn check_parts(memit: &Path, item: &DeriveInput) -> TokenStream {
     }
     let checks = fields(&item.data).map(|field| {
         let ty = &field.ty;
-        quote_spanned!(ty.span()=> Part<#ty>)
+        quote_spanned!(ty.span()=> __MemitPart<#ty>)
     });
     quote! {
         const _: () = {
             #[allow(unused_imports)]
-            use #memit::__private::Part;
+            use #memit::__private::Part as __MemitPart;
             #[allow(dead_code)]
-            struct Parts(#(#checks),*);
+            struct __MemitParts(#(#checks),*);
         };
     }
 }

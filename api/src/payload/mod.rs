@@ -19,7 +19,7 @@ pub use self::plain::Plain;
 use crate::{
     encode::{EncodeError, Encoder},
     message::{Inspection, Message},
-    schema::Schema,
+    schema::{Describe, Schema},
 };
 
 #[cfg(not(target_endian = "little"))]
@@ -124,6 +124,8 @@ impl<T: Message> Payload for T {
 
     #[inline]
     fn view(bytes: &[u8]) -> Result<&T::Archived, InvalidPayload> {
+        // Naming it is enough to have its assertions about `T` checked.
+        let _: fn(&mut Describe) = T::describe;
         const { assert!(align_of::<T::Archived>() <= MAX_ALIGN, "a message's alignment is at most 16") };
         let archive = ArchiveValidator::with_max_depth(bytes, NonZeroUsize::new(MAX_DEPTH));
         access_with_context::<T::Archived, _, Error>(bytes, &mut Inspection::new(archive))

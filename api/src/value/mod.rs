@@ -7,7 +7,7 @@
 //! use memit::{Payload, args, encode::with_encoded, rkyv::util::AlignedVec};
 //!
 //! let sent = args!["volume", 0.5, {"muted": false, "channels": [1, 2]}];
-//! with_encoded(&sent, |bytes| {
+//! with_encoded::<memit::Args, _, _>(&sent, |bytes| {
 //!     let mut received: AlignedVec<16> = AlignedVec::new();
 //!     received.extend_from_slice(bytes);
 //!     let args = memit::Args::view(&received)?;

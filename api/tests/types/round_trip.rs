@@ -38,7 +38,9 @@ struct Wrapper<T> {
 #[memit::message]
 #[derive(Clone, Debug, PartialEq)]
 struct Everything {
-    numbers: (u8, i16, u32, i64, u128, i128, f32, f64),
+    numbers: (u8, i16, u32, i64),
+    wide_numbers: (u128, i128),
+    floats: (f32, f64),
     flag: bool,
     letter: char,
     nothing: (),
@@ -73,6 +75,29 @@ enum Expression {
     Sum(Box<Expression>, Box<Expression>),
 }
 
+// Names that the attribute's code might use too.
+#[memit::message]
+#[derive(Clone, Debug, PartialEq)]
+struct Parts {
+    part: Part,
+    string: Option<String>,
+    size: u64,
+    align: u64,
+    d: u64,
+    f: u64,
+    out: u64,
+    place: u64,
+    resolver: u64,
+}
+
+#[memit::message]
+#[derive(Clone, Debug, PartialEq)]
+enum Part {
+    Ok(u8),
+    Err,
+    None,
+}
+
 #[memit::message]
 #[derive(Clone, Debug, PartialEq)]
 struct Unit;
@@ -92,7 +117,9 @@ struct Fixed<const N: usize>([u16; N]);
 
 fn everything() -> Everything {
     Everything {
-        numbers: (1, -2, 3, -4, u128::MAX, i128::MIN, 1.5, -2.5),
+        numbers: (1, -2, 3, -4),
+        wide_numbers: (u128::MAX, i128::MIN),
+        floats: (1.5, -2.5),
         flag: true,
         letter: '€',
         nothing: (),
@@ -130,6 +157,10 @@ fn enums_recursion_units_and_numbered_variants_come_back() {
     ]);
     assert_eq!(round_trip::<Shape>(&shape), shape);
     assert_eq!(round_trip::<Unit>(&Unit), Unit);
+    let part = Part::Ok(1);
+    let parts = Parts { part, string: None, size: 1, align: 2, d: 3, f: 4, out: 5, place: 6, resolver: 7 };
+    assert_eq!(round_trip::<Parts>(&parts), parts);
+    assert_eq!(round_trip::<Part>(&Part::None), Part::None);
     assert_eq!(round_trip::<()>(&()), ());
     for code in [Code::Ok, Code::Retry, Code::Lost] {
         assert_eq!(round_trip::<Code>(&code), code);
