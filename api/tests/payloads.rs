@@ -143,7 +143,7 @@ fn a_value_that_is_too_large_to_return_is_an_error_on_both_sides() {
         let reported = errors.clone();
         rig.main.on_error(move |error| reported.push(error.to_string()));
         rig.main.on(BYTES, |event, bytes| event.set_return_value(&*bytes.repeat(2)));
-        let _running = Running::start(&rig.main);
+        let running = Running::start(&rig.main);
         let renderer = rig.renderer();
         assert_eq!(*renderer.send_sync(BYTES, &*bytes(100)).unwrap(), *bytes(100).repeat(2));
         let error = renderer.send_sync(BYTES, &*bytes(600)).unwrap_err();
@@ -153,6 +153,8 @@ fn a_value_that_is_too_large_to_return_is_an_error_on_both_sides() {
         );
         let error = renderer.send_sync(BYTES, &*bytes(100_000)).unwrap_err();
         assert!(matches!(error, CallError::TooLarge { len: 100_000, .. }), "{error}");
+        // The caller is told first, and the error listeners then.
+        drop(running);
         let reported = errors.take();
         assert_eq!(reported.len(), 1);
         assert!(reported[0].contains("1200") && reported[0].contains("496"), "{}", reported[0]);

@@ -67,7 +67,7 @@ fn the_return_value_and_the_error_count_for_calls_and_not_for_messages() {
             numbers.push(number.to_native());
             event.set_return_value(&1)
         });
-        let _running = Running::start(&rig.main);
+        let running = Running::start(&rig.main);
         let renderer = rig.renderer();
         renderer.send(NUMBER_TO_TEXT, &7).unwrap();
         renderer.send(NUMBER_OR_CODE, &8).unwrap();
@@ -85,6 +85,8 @@ fn the_return_value_and_the_error_count_for_calls_and_not_for_messages() {
                 "{error}"
             );
         }
+        // The caller is told first, and the error listeners then.
+        drop(running);
         assert_eq!(heard.len(), 0);
         let seen = log.take();
         assert_eq!(seen.len(), 3);
