@@ -4,6 +4,8 @@
 source "$(dirname "$0")/require.sh"
 
 export RUSTFLAGS="--cfg loom"
+# Optimized code matters here, the last few percent of it do not.
+export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom"
 for package in ringbuf engine; do
     models=()
