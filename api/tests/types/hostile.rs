@@ -141,10 +141,19 @@ proptest! {
 
     #[test]
     fn damaged_maps(mutations in mutations()) {
-        let map: BTreeMap<u8, u16> = (0..60).map(|n| (n, n.into())).collect();
-        read::<BTreeMap<u8, u16>>(&mutated(&encoded::<BTreeMap<u8, u16>>(&map), &mutations));
-        let map: HashMap<u8, u16> = map.into_iter().collect();
-        read::<HashMap<u8, u16>>(&mutated(&encoded::<HashMap<u8, u16>>(&map), &mutations));
+        let sorted: BTreeMap<u8, u16> = (0..60).map(|n| (n, n.into())).collect();
+        let bytes = mutated(&encoded::<BTreeMap<u8, u16>>(&sorted), &mutations);
+        read::<BTreeMap<u8, u16>>(&bytes);
+        if let Ok(view) = <BTreeMap<u8, u16>>::view(&received(&bytes)) {
+            let _ = (0..=u8::MAX).filter_map(|key| view.get(&key)).count();
+        }
+
+        let hashed: HashMap<u8, u16> = sorted.into_iter().collect();
+        let bytes = mutated(&encoded::<HashMap<u8, u16>>(&hashed), &mutations);
+        read::<HashMap<u8, u16>>(&bytes);
+        if let Ok(view) = <HashMap<u8, u16>>::view(&received(&bytes)) {
+            let _ = (0..=u8::MAX).filter_map(|key| view.get(&key)).count();
+        }
     }
 
     #[test]
