@@ -8,11 +8,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 pub fn pin(nth: usize) -> io::Result<usize> {
     let allowed = sched_getaffinity(None)?;
     let core = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).nth(nth).ok_or_else(|| {
-        io::Error::other(format!(
-            "this measurement needs {} cores, and only {} may be used",
-            nth + 1,
-            allowed.count()
-        ))
+        io::Error::other(format!("this measurement needs {} cores, and only {} may be used", nth + 1, allowed.count()))
     })?;
     let mut only = CpuSet::new();
     only.set(core);
@@ -30,14 +26,13 @@ pub fn describe() -> String {
             .map_or("unknown", |(_, value)| value)
             .to_owned()
     };
-    let said = |program: &str, arguments: &[&str]| {
-        Command::new(program)
-            .args(arguments)
-            .output()
-            .ok()
-            .filter(|output| output.status.success())
-            .map_or_else(|| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
+    let said =
+        |program: &str, arguments: &[&str]| {
+            Command::new(program).args(arguments).output().ok().filter(|output| output.status.success()).map_or_else(
+                || "unknown".to_owned(),
+                |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+            )
+        };
     format!(
         "processor  {} (family {}, model {})\nkernel     {}\ncompiler   {}\ncommit     {}",
         field("model name"),

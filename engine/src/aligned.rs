@@ -31,10 +31,7 @@ impl AlignedBytes {
 
     /// An empty buffer. Allocates nothing.
     pub const fn new() -> Self {
-        Self {
-            chunks: Vec::new(),
-            len: 0,
-        }
+        Self { chunks: Vec::new(), len: 0 }
     }
 
     /// An empty buffer that holds `capacity` bytes without allocating again.
@@ -76,8 +73,7 @@ impl AlignedBytes {
     /// Makes room for `additional` bytes more.
     pub fn reserve(&mut self, additional: usize) {
         let needed = self.len.saturating_add(additional).div_ceil(CHUNK);
-        self.chunks
-            .reserve(needed.saturating_sub(self.chunks.len()));
+        self.chunks.reserve(needed.saturating_sub(self.chunks.len()));
     }
 
     /// Makes it `len` bytes long, to be written over: what is new holds zeros, or bytes that it held before.
@@ -167,9 +163,7 @@ mod tests {
     fn what_is_appended_in_pieces_is_there_in_order() {
         let pieces: [&[u8]; 4] = [b"", b"one", b"and a rather longer piece", b"x"];
         let mut bytes = AlignedBytes::with_capacity(8);
-        pieces
-            .iter()
-            .for_each(|piece| bytes.extend_from_slice(piece));
+        pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
         assert_eq!(bytes.as_slice(), pieces.concat());
     }
 
@@ -181,18 +175,12 @@ mod tests {
             bytes.resize(len);
         }
         bytes.clear();
-        assert_eq!(
-            (bytes.chunks.as_ptr(), bytes.capacity(), bytes.len()),
-            (address, capacity, 0)
-        );
+        assert_eq!((bytes.chunks.as_ptr(), bytes.capacity(), bytes.len()), (address, capacity, 0));
     }
 
     #[test]
     fn bytes_behind_the_end_are_not_compared() {
-        let (mut one, two) = (
-            AlignedBytes::from(&b"abcdef"[..]),
-            AlignedBytes::from(&b"abc"[..]),
-        );
+        let (mut one, two) = (AlignedBytes::from(&b"abcdef"[..]), AlignedBytes::from(&b"abc"[..]));
         one.resize(3);
         assert_eq!(one, two);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use memit_ringbuf::Capacity;
 
-use crate::outbox::Geometry;
+use crate::outbox::{Geometry, LEAST_SLOTS, MOST_SLOTS};
 
 /// Decides whether a process may connect; see [`Config::authorize`].
 pub type Authorize = Arc<dyn Fn(&Credentials) -> bool + Send + Sync>;
@@ -24,7 +24,8 @@ pub struct Config {
     /// Bytes of the ring that this endpoint writes, one ring per connection: a power of two from 4 KiB to
     /// 1 GiB. A message is at most an eighth of it. Small rings stay in the caches. Default 256 KiB.
     pub ring_capacity: usize,
-    /// Synchronous calls from one peer that this endpoint can have answered and not yet taken, 1 to 64. Default 8.
+    /// Synchronous calls from one peer that this endpoint can have answered and not yet taken, 2 to 64: one for the peer's
+    /// dispatching thread, the others for its other threads. Default 8.
     pub reply_slots: u32,
     /// Bytes that the dispatching thread may queue for one peer whose ring is full. Default 8 MiB.
     pub backlog_limit: usize,
@@ -127,7 +128,7 @@ pub enum InvalidConfig {
         found: usize,
     },
     /// `reply_slots` is out of range.
-    #[error("reply_slots is {found}; set it to a number from 1 to {max}")]
+    #[error("reply_slots is {found}; set it to a number from 2 to {max}")]
     ReplySlots {
         /// The setting.
         found: u32,
@@ -195,7 +196,6 @@ impl Config {
 
     /// The shape of this endpoint's outboxes, once every setting has been looked at.
     pub(crate) fn geometry(&self) -> Result<Geometry, InvalidConfig> {
-        const MAX_SLOTS: u32 = 64;
         for (setting, is_zero) in [
             ("handshake_deadline", self.handshake_deadline.is_zero()),
             ("max_connections", self.max_connections == 0),
@@ -209,8 +209,8 @@ impl Config {
         }
         let capacity =
             Capacity::new(self.ring_capacity).map_err(|_| InvalidConfig::RingCapacity { found: self.ring_capacity })?;
-        if !(1..=MAX_SLOTS).contains(&self.reply_slots) {
-            return Err(InvalidConfig::ReplySlots { found: self.reply_slots, max: MAX_SLOTS });
+        if !(LEAST_SLOTS..=MOST_SLOTS).contains(&self.reply_slots) {
+            return Err(InvalidConfig::ReplySlots { found: self.reply_slots, max: MOST_SLOTS });
         }
         Ok(Geometry { capacity, slot_count: self.reply_slots })
     }

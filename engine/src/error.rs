@@ -12,6 +12,9 @@ pub enum Disconnect {
     /// The peer's process ended, or its socket did, without a farewell.
     #[error("the peer's process or its socket is gone")]
     Died,
+    /// Main ended the handshake after this side had taken the connection for made.
+    #[error("main refused the connection: {0}")]
+    Refused(Arc<str>),
     /// The peer wrote something that the protocol does not allow.
     #[error("the peer broke the protocol and was disconnected: {0}")]
     Violation(Arc<str>),
@@ -49,7 +52,9 @@ pub enum SendError {
         len: usize,
     },
     /// No ring of this connection can ever hold the message.
-    #[error("a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces")]
+    #[error(
+        "a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces"
+    )]
     TooLarge {
         /// The message's length in bytes.
         len: usize,
@@ -90,10 +95,14 @@ pub enum CallError {
     #[error("no answer arrived in time; the peer may be slow, stopped, or not dispatching")]
     Timeout,
     /// The caller waits for the callee, which waits for the caller.
-    #[error("the other side's dispatching thread waits for this one; call from another thread, or send a message instead")]
+    #[error(
+        "the other side's dispatching thread waits for this one; call from another thread, or send a message instead"
+    )]
     WouldDeadlock,
     /// No ring of this connection can ever hold the message.
-    #[error("a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces")]
+    #[error(
+        "a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces"
+    )]
     TooLarge {
         /// The message's length in bytes.
         len: usize,
@@ -116,7 +125,9 @@ pub enum ReplyError {
     #[error("the call was answered already, or its caller no longer waits")]
     Late,
     /// The value does not fit; the caller was told `ReplyFailed`.
-    #[error("a value of {len} bytes was to be returned and at most {max} fit; raise the ring capacity or send it in pieces")]
+    #[error(
+        "a value of {len} bytes was to be returned and at most {max} fit; raise the ring capacity or send it in pieces"
+    )]
     TooLarge {
         /// The value's length in bytes.
         len: usize,
@@ -133,5 +144,7 @@ pub enum ReplyError {
 
 /// Somebody dispatches already: another thread, or this one further up its stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this endpoint is being dispatched already, by another thread or by the listener that asks; one thread dispatches at a time")]
+#[error(
+    "this endpoint is being dispatched already, by another thread or by the listener that asks; one thread dispatches at a time"
+)]
 pub struct Busy;

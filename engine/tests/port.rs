@@ -407,8 +407,7 @@ fn a_main_serves_many_renderers_and_forgets_those_that_leave() {
             let dir = tempfile::tempdir().unwrap();
             let main = Port::bind("app", config(&dir, wait)).unwrap();
             let count = 9;
-            let mut renderers: Vec<_> =
-                (0..count).map(|_| Port::connect("app", config(&dir, wait)).unwrap()).collect();
+            let mut renderers: Vec<_> = (0..count).map(|_| Port::connect("app", config(&dir, wait)).unwrap()).collect();
             let mut seen = Recorder::default();
             dispatch_until(&main, &mut seen, |seen| seen.connected.len() == count);
             let dispatcher = {

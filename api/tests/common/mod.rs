@@ -1,5 +1,5 @@
 //! What the tests with several processes share: children that are the test binary itself, and a deadline for each.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -29,9 +29,13 @@ pub fn within_deadline(test: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// The role that this process was started for, with its argument; `None` in the test itself.
+/// The role that this process was started for, with its argument; `None` in the test itself. A process with a role
+/// does not outlive the test that started it.
+#[allow(unsafe_code)]
 pub fn role() -> Option<(String, String)> {
     let role = std::env::var(ROLE).ok()?;
+    // SAFETY: takes numbers only.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     let (name, argument) = role.split_once(' ').unwrap_or((&role, ""));
     Some((name.to_owned(), argument.to_owned()))
 }

@@ -17,9 +17,7 @@ use memit_benches::machine::{describe, pin};
 use memit_benches::ratio::{Ratios, per_round};
 use memit_benches::shared::Shared;
 use memit_benches::{ping_pong, ratio};
-use memit_ringbuf::{
-    Capacity, Consumer, Header, Key, MappedRing, MappedRingMut, OwnCursor, PeerCursor, Producer,
-};
+use memit_ringbuf::{Capacity, Consumer, Header, Key, MappedRing, MappedRingMut, OwnCursor, PeerCursor, Producer};
 
 const RING: usize = 64 * 1024;
 const LEN: usize = 4096 + 2 * RING;
@@ -127,12 +125,18 @@ fn child(told: &str) -> Result<(), Box<dyn Error>> {
     pin(1)?;
     let (out, mut input) = ends(&shared, 1)?;
     let renderer = IpcRenderer::builder().wait(WaitStrategy::Spin).connect(app)?;
+    let handled = Arc::new(AtomicU64::new(0));
+    let (pings, calls) = (Arc::clone(&handled), Arc::clone(&handled));
     let mut back = Tick { seq: 0, symbol: SYMBOL.to_owned() };
     renderer.on(PING, move |event, tick| {
+        pings.fetch_add(1, Ordering::Relaxed);
         back.seq = tick.seq.to_native() + 1;
         event.reply(PONG, &back)
     });
-    renderer.on(CALL, |event, tick| event.set_return_value(&(tick.seq.to_native() + 1)));
+    renderer.on(CALL, move |event, tick| {
+        calls.fetch_add(1, Ordering::Relaxed);
+        event.set_return_value(&(tick.seq.to_native() + 1))
+    });
     let mut done = 0;
     loop {
         let command = shared.word(COMMAND).load(Ordering::Acquire);
@@ -149,9 +153,9 @@ fn child(told: &str) -> Result<(), Box<dyn Error>> {
                 }
             }
             API_ECHO => {
-                let mut left = ROUNDS;
-                while left > 0 {
-                    left -= renderer.run_once(Duration::MAX)? as u64;
+                let end = handled.load(Ordering::Relaxed) + ROUNDS;
+                while handled.load(Ordering::Relaxed) < end {
+                    renderer.run_once(Duration::MAX)?;
                 }
             }
             _ => return Ok(()),
@@ -192,9 +196,8 @@ fn parent() -> Result<(), Box<dyn Error>> {
     let shared = Arc::new(Shared::create(LEN)?);
     let app = format!("round-trip-{}", std::process::id());
     let main = IpcMain::builder().wait(WaitStrategy::Spin).bind(&app)?;
-    let child = Command::new(env::current_exe()?)
-        .env("MEMIT_BENCH_CHILD", format!("{} {app}", shared.descriptor()))
-        .spawn()?;
+    let child =
+        Command::new(env::current_exe()?).env("MEMIT_BENCH_CHILD", format!("{} {app}", shared.descriptor())).spawn()?;
     let mut parent = Parent { shared: Arc::clone(&shared), commands: 0, child };
     let core = pin(0)?;
     println!("waiting    both sides spin, pinned; this one on core {core}\n");

@@ -7,8 +7,7 @@ pub(crate) mod caller;
 
 use std::time::Duration;
 
-/// The most reply slots that a side may have; a call's id holds its slot in the bits below.
-pub(crate) const MOST_SLOTS: u32 = 64;
+use crate::outbox::MOST_SLOTS;
 
 /// A call's id: unique on its connection, never zero, its slot in the low six bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +49,7 @@ impl CallHeader {
     pub(crate) const LEN: usize = 16;
 
     pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
-        let nanos = self
-            .remaining
-            .map_or(u64::MAX, |left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX - 1));
+        let nanos = self.remaining.map_or(u64::MAX, |left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX - 1));
         let mut bytes = [0; Self::LEN];
         bytes[..8].copy_from_slice(&self.id.get().to_le_bytes());
         bytes[8..].copy_from_slice(&nanos.to_le_bytes());

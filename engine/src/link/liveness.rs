@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use super::Link;
 use crate::error::Disconnect;
-use crate::rendezvous::Admitted;
+use crate::rendezvous::{Admitted, Role, late_refusal};
 use crate::sys::epoll::Epoll;
 use crate::sys::futex;
 use crate::sys::socket::{self, Farewell};
@@ -88,8 +88,13 @@ impl Link {
             None | Some(Farewell::Nothing) => {}
             Some(Farewell::Goodbye) => self.disconnect(Disconnect::Left),
             Some(Farewell::HangUp) => self.disconnect(Disconnect::Died),
-            Some(Farewell::Garbage) => {
-                self.disconnect(Disconnect::violation("it sent an unknown packet on the connection's socket"));
+            Some(Farewell::Other(packet)) => {
+                let refused = if self.role == Role::Renderer { late_refusal(&packet) } else { None };
+                self.disconnect(
+                    refused.unwrap_or_else(|| {
+                        Disconnect::violation("it sent an unknown packet on the connection's socket")
+                    }),
+                );
             }
         }
     }

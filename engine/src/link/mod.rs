@@ -86,7 +86,8 @@ impl Link {
     pub(crate) fn new(admitted: Admitted, port: &Arc<PortCore>, config: &Config) -> Arc<Self> {
         let Admitted { own, peer, credentials, renderer_id, peer_endpoint, incoming, outgoing, role, .. } = &admitted;
         let (own, peer) = (Arc::clone(own), Arc::clone(peer));
-        let own_slots = own.geometry().slot_count();
+        // A call needs a bell that the caller arms in its outbox, and a slot in the other: as many as both have.
+        let slots = own.geometry().slot_count().min(peer.geometry().slot_count());
         let link = Self {
             id: *renderer_id,
             role: *role,
@@ -99,7 +100,7 @@ impl Link {
             incoming: *incoming,
             data_waker: Waker::default(),
             space_waker: Waker::default(),
-            reply_wakers: (0..own_slots).map(|_| Waker::default()).collect(),
+            reply_wakers: (0..slots).map(|_| Waker::default()).collect(),
             open: AtomicBool::new(true),
             reason: OnceLock::new(),
             control: AtomicU32::new(0),
@@ -107,9 +108,8 @@ impl Link {
             consumed_published: AtomicBool::new(false),
             backlog: Backlog::new(config.backlog_limit),
             channels: OutgoingChannels::new(config.max_channels),
-            // Replies to our calls come in the peer's slots, and each needs a bell that we arm in our own outbox.
-            caller: Caller::new(peer.geometry().slot_count().min(own_slots)),
-            answers: Answerer::new(own_slots),
+            caller: Caller::new(slots),
+            answers: Answerer::new(slots),
             space_spin: Spin::new(config.wait),
             reply_spin: Spin::new(config.wait),
             sockets: Sockets::new(admitted),

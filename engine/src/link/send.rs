@@ -34,8 +34,12 @@ impl Patience {
 pub(super) enum Offer {
     Sent,
     /// No space: not before the peer has consumed up to this position.
-    Full { wanted: u64 },
-    TooLarge { max: usize },
+    Full {
+        wanted: u64,
+    },
+    TooLarge {
+        max: usize,
+    },
     Ended(Disconnect),
 }
 

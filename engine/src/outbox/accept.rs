@@ -9,9 +9,8 @@ use memit_ringbuf::{Key, MappedRing, PeerCursor};
 
 use super::header::{self, HeaderRefused};
 use super::layout::{
-    CorruptSlot, DATA_ARMED, DATA_BELL, Geometry, HEAD, HEADER_WORDS, LEAST_SIZE, MOST_SIZE,
-    SLOT_DESCRIPTOR, SLOT_ID, SLOT_PAYLOAD, SPACE_ARMED, SPACE_BELL, SPACE_WANTED, SlotHeader,
-    WAITING,
+    CorruptSlot, DATA_ARMED, DATA_BELL, Geometry, HEAD, HEADER_WORDS, LEAST_SIZE, MOST_SIZE, SLOT_DESCRIPTOR, SLOT_ID,
+    SLOT_PAYLOAD, SPACE_ARMED, SPACE_BELL, SPACE_WANTED, SlotHeader, WAITING,
 };
 use crate::sys::map::ReadOnlyMap;
 use crate::sys::memfd::{self, MemoryRefused};
@@ -107,11 +106,7 @@ impl PeerOutbox {
     /// no word to say so: it has fewer slots than we have, and may yet have named this one.
     #[inline]
     pub(crate) fn load_reply_armed(&self, i: u32) -> u64 {
-        if self.geometry.has_slot(i) {
-            self.map.load64(self.geometry.reply_armed(i))
-        } else {
-            0
-        }
+        if self.geometry.has_slot(i) { self.map.load64(self.geometry.reply_armed(i)) } else { 0 }
     }
 
     /// What the peer rings when it has sent: to wait on, and to load with `Ordering::Relaxed`, no more. The memory
@@ -147,10 +142,7 @@ impl PeerOutbox {
 
     /// The header of the reply in slot `i`, checked.
     pub(crate) fn read_slot(&self, i: u32) -> Result<SlotHeader, CorruptSlot> {
-        SlotHeader::parse(
-            self.map.load64(self.geometry.slot(i) + SLOT_DESCRIPTOR),
-            self.geometry,
-        )
+        SlotHeader::parse(self.map.load64(self.geometry.slot(i) + SLOT_DESCRIPTOR), self.geometry)
     }
 
     /// Copies the payload of slot `i` out, as much as `to` takes.
@@ -159,10 +151,7 @@ impl PeerOutbox {
     ///
     /// If `to` is longer than [`Geometry::max_reply`], which no length from [`Self::read_slot`] is.
     pub(crate) fn copy_slot(&self, i: u32, to: &mut [u8]) {
-        assert!(
-            to.len() <= self.geometry.max_reply(),
-            "more than a slot holds"
-        );
+        assert!(to.len() <= self.geometry.max_reply(), "more than a slot holds");
         self.map.read(self.geometry.slot(i) + SLOT_PAYLOAD, to);
     }
 }
@@ -201,10 +190,7 @@ mod tests {
     const LIMITS: Limits = Limits { max_size: 1 << 20 };
 
     fn geometry() -> Geometry {
-        Geometry {
-            capacity: Capacity::new(4096).unwrap(),
-            slot_count: 3,
-        }
+        Geometry { capacity: Capacity::new(4096).unwrap(), slot_count: 3 }
     }
 
     fn pair() -> (Arc<OwnOutbox>, Arc<PeerOutbox>) {
@@ -214,11 +200,7 @@ mod tests {
 
     fn header_bytes() -> Vec<u8> {
         let key = Key::new(1).unwrap();
-        geometry()
-            .header(key)
-            .iter()
-            .flat_map(|word| word.to_le_bytes())
-            .collect()
+        geometry().header(key).iter().flat_map(|word| word.to_le_bytes()).collect()
     }
 
     #[test]
@@ -231,18 +213,10 @@ mod tests {
     fn each_word_that_the_owner_writes_is_read_as_that_word() {
         let (own, peer) = pair();
         let mut next = 1..;
-        let words = [
-            own.head(),
-            own.data_armed(),
-            own.space_armed(),
-            own.space_wanted(),
-            own.waiting(),
-        ]
-        .into_iter()
-        .chain((0..3).map(|i| own.reply_armed(i)));
-        words
-            .zip(&mut next)
-            .for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+        let words = [own.head(), own.data_armed(), own.space_armed(), own.space_wanted(), own.waiting()]
+            .into_iter()
+            .chain((0..3).map(|i| own.reply_armed(i)));
+        words.zip(&mut next).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
         let read = [
             peer.load_head(),
             peer.load_data_armed(),
@@ -254,21 +228,10 @@ mod tests {
             peer.load_reply_armed(2),
         ];
         assert_eq!(read, [1, 2, 3, 4, 5, 6, 7, 8]);
-        let bells = [own.data_bell(), own.space_bell()]
-            .into_iter()
-            .chain((0..3).map(|i| own.reply_bell(i)));
-        bells
-            .zip(101..)
-            .for_each(|(bell, value)| bell.store(value, Ordering::Relaxed));
-        let bells = [peer.data_bell(), peer.space_bell()]
-            .into_iter()
-            .chain((0..3).map(|i| peer.reply_bell(i)));
-        assert_eq!(
-            bells
-                .map(|bell| bell.load(Ordering::Relaxed))
-                .collect::<Vec<_>>(),
-            [101, 102, 103, 104, 105]
-        );
+        let bells = [own.data_bell(), own.space_bell()].into_iter().chain((0..3).map(|i| own.reply_bell(i)));
+        bells.zip(101..).for_each(|(bell, value)| bell.store(value, Ordering::Relaxed));
+        let bells = [peer.data_bell(), peer.space_bell()].into_iter().chain((0..3).map(|i| peer.reply_bell(i)));
+        assert_eq!(bells.map(|bell| bell.load(Ordering::Relaxed)).collect::<Vec<_>>(), [101, 102, 103, 104, 105]);
     }
 
     #[test]
@@ -289,11 +252,7 @@ mod tests {
                 let sent = vec![u8::try_from(round).unwrap(); len];
                 let mut claim = producer.try_claim(len).unwrap();
                 claim.write(0, &sent);
-                claim.commit(Header {
-                    channel: 9,
-                    kind: 1,
-                    flags: 0,
-                });
+                claim.commit(Header { channel: 9, kind: 1, flags: 0 });
                 let frame = consumer.poll().unwrap().unwrap();
                 let mut received = vec![0; frame.len()];
                 frame.copy_to(&mut received);
@@ -307,9 +266,7 @@ mod tests {
     #[test]
     fn a_reply_is_there_when_its_id_is() {
         let (own, peer) = pair();
-        let reply: Vec<u8> = (0..geometry().max_reply())
-            .map(|i| u8::try_from(i % 256).unwrap())
-            .collect();
+        let reply: Vec<u8> = (0..geometry().max_reply()).map(|i| u8::try_from(i % 256).unwrap()).collect();
         thread::scope(|scope| {
             scope.spawn(|| {
                 for (id, len) in [0, 1, 15, 16, 300, reply.len()].into_iter().enumerate() {
@@ -344,16 +301,8 @@ mod tests {
                     waits.fetch_add(1, Ordering::Release);
                     futex::wait_any(
                         &[
-                            WaitOn {
-                                word: peer.data_bell(),
-                                expected: 0,
-                                shared: true,
-                            },
-                            WaitOn {
-                                word: &control,
-                                expected: 0,
-                                shared: false,
-                            },
+                            WaitOn { word: peer.data_bell(), expected: 0, shared: true },
+                            WaitOn { word: &control, expected: 0, shared: false },
                         ],
                         None,
                     );
@@ -372,62 +321,34 @@ mod tests {
     fn memory_that_is_no_outbox_is_refused() {
         let size = geometry().size();
         let forged = PeerOutbox::accept(sealed(size, b"MEMITOB2"), LIMITS).unwrap_err();
-        assert!(
-            matches!(forged, OutboxRejected::Header(HeaderRefused::Magic { .. })),
-            "{forged}"
-        );
+        assert!(matches!(forged, OutboxRejected::Header(HeaderRefused::Magic { .. })), "{forged}");
         let honest = PeerOutbox::accept(sealed(size, &header_bytes()), LIMITS);
         assert!(honest.is_ok(), "{honest:?}");
     }
 
     #[test]
     fn an_outbox_that_is_not_sealed_is_refused() {
-        let error =
-            PeerOutbox::accept(unsealed(geometry().size(), &header_bytes()), LIMITS).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                OutboxRejected::Memory(MemoryRefused::Unsealed { .. })
-            ),
-            "{error}"
-        );
+        let error = PeerOutbox::accept(unsealed(geometry().size(), &header_bytes()), LIMITS).unwrap_err();
+        assert!(matches!(error, OutboxRejected::Memory(MemoryRefused::Unsealed { .. })), "{error}");
     }
 
     #[test]
     fn an_outbox_in_more_or_less_memory_than_it_says_is_refused() {
-        let geometry = Geometry {
-            capacity: Capacity::new(8192).unwrap(),
-            ..geometry()
-        };
-        let header: Vec<u8> = geometry
-            .header(Key::new(1).unwrap())
-            .iter()
-            .flat_map(|word| word.to_le_bytes())
-            .collect();
-        for size in [
-            geometry.size() + 1,
-            geometry.size() + 4096,
-            geometry.size() - 4096,
-        ] {
+        let geometry = Geometry { capacity: Capacity::new(8192).unwrap(), ..geometry() };
+        let header: Vec<u8> =
+            geometry.header(Key::new(1).unwrap()).iter().flat_map(|word| word.to_le_bytes()).collect();
+        for size in [geometry.size() + 1, geometry.size() + 4096, geometry.size() - 4096] {
             let error = PeerOutbox::accept(sealed(size, &header), LIMITS).unwrap_err();
-            assert!(
-                matches!(error, OutboxRejected::Header(HeaderRefused::Field { .. })),
-                "{error}"
-            );
+            assert!(matches!(error, OutboxRejected::Header(HeaderRefused::Field { .. })), "{error}");
         }
     }
 
     #[test]
     fn an_outbox_larger_than_the_limit_is_refused() {
         let (_own, fd) = OwnOutbox::create(geometry()).unwrap();
-        let limits = Limits {
-            max_size: geometry().size() - 1,
-        };
+        let limits = Limits { max_size: geometry().size() - 1 };
         let error = PeerOutbox::accept(fd, limits).unwrap_err();
-        assert!(
-            matches!(error, OutboxRejected::Memory(MemoryRefused::Size { .. })),
-            "{error}"
-        );
+        assert!(matches!(error, OutboxRejected::Memory(MemoryRefused::Size { .. })), "{error}");
     }
 
     #[test]

@@ -10,8 +10,8 @@ use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::layout::{
-    DATA_ARMED, DATA_BELL, Geometry, HEAD, SLOT_DESCRIPTOR, SLOT_ID, SLOT_PAYLOAD, SPACE_ARMED,
-    SPACE_BELL, SPACE_WANTED, SlotHeader, WAITING,
+    DATA_ARMED, DATA_BELL, Geometry, HEAD, SLOT_DESCRIPTOR, SLOT_ID, SLOT_PAYLOAD, SPACE_ARMED, SPACE_BELL,
+    SPACE_WANTED, SlotHeader, WAITING,
 };
 use crate::sys::map::ReadWriteMap;
 use crate::sys::memfd::{self, CreateError};
@@ -31,8 +31,7 @@ impl OwnOutbox {
         let (fd, map) = memfd::create("memit-outbox", geometry.size())?;
         for (i, word) in geometry.header(key).into_iter().enumerate() {
             // Relaxed: whoever reads the header got the descriptor after this.
-            map.word64(i * size_of::<u64>())
-                .store(word, Ordering::Relaxed);
+            map.word64(i * size_of::<u64>()).store(word, Ordering::Relaxed);
         }
         Ok((Arc::new(Self { map, geometry, key }), fd))
     }
@@ -120,19 +119,11 @@ impl OwnOutbox {
     ///
     /// If the payload is longer than [`Geometry::max_reply`].
     pub(crate) fn write_slot(&self, i: u32, payload: &[u8], id: u64, status: u8) {
-        assert!(
-            payload.len() <= self.geometry.max_reply(),
-            "the reply is longer than its slot"
-        );
+        assert!(payload.len() <= self.geometry.max_reply(), "the reply is longer than its slot");
         let slot = self.geometry.slot(i);
-        let header = SlotHeader {
-            len: payload.len(),
-            status,
-        };
+        let header = SlotHeader { len: payload.len(), status };
         self.map.write(slot + SLOT_PAYLOAD, payload);
-        self.map
-            .word64(slot + SLOT_DESCRIPTOR)
-            .store(header.to_word(), Ordering::Relaxed);
+        self.map.word64(slot + SLOT_DESCRIPTOR).store(header.to_word(), Ordering::Relaxed);
         // SYNC reply-publish: pairs with the acquire fence of whoever finds the id by `PeerOutbox::slot_id`.
         self.map.word64(slot + SLOT_ID).store(id, Ordering::Release);
     }
@@ -142,13 +133,8 @@ impl OwnOutbox {
 fn random_key() -> Result<Key, CreateError> {
     loop {
         let mut bytes = [0; size_of::<u64>()];
-        let drawn =
-            retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty())).map_err(|error| {
-                CreateError::Failed {
-                    call: "getrandom",
-                    source: error.into(),
-                }
-            })?;
+        let drawn = retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty()))
+            .map_err(|error| CreateError::Failed { call: "getrandom", source: error.into() })?;
         if let Some(key) = Key::new(u64::from_ne_bytes(bytes)).filter(|_| drawn == bytes.len()) {
             return Ok(key);
         }
@@ -180,10 +166,7 @@ mod tests {
     use super::*;
 
     pub(super) fn geometry() -> Geometry {
-        Geometry {
-            capacity: Capacity::new(4096).unwrap(),
-            slot_count: 3,
-        }
+        Geometry { capacity: Capacity::new(4096).unwrap(), slot_count: 3 }
     }
 
     #[test]
@@ -196,13 +179,7 @@ mod tests {
     #[test]
     fn all_words_begin_at_zero() {
         let (own, _fd) = OwnOutbox::create(geometry()).unwrap();
-        for word in [
-            own.head(),
-            own.data_armed(),
-            own.space_armed(),
-            own.space_wanted(),
-            own.waiting(),
-        ] {
+        for word in [own.head(), own.data_armed(), own.space_armed(), own.space_wanted(), own.waiting()] {
             assert_eq!(word.load(Ordering::Relaxed), 0);
         }
         for i in 0..3 {

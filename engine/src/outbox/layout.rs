@@ -48,6 +48,8 @@ pub(super) const VERSION: u32 = 1;
 
 /// The most reply slots that an outbox has.
 pub(crate) const MOST_SLOTS: u32 = 64;
+/// The fewest: the first belongs to the thread that dispatches, the others share the rest.
+pub(crate) const LEAST_SLOTS: u32 = 2;
 
 /// Sizes are multiples of this, whatever the machine's page size is.
 const PAGE: usize = 4096;
@@ -79,22 +81,10 @@ pub(super) const WAITING: usize = 0x300;
 const REPLIES_ARMED: usize = 0x400;
 
 const _: () = {
-    let words = [
-        HEADER_WORDS * 8,
-        HEAD,
-        DATA_ARMED,
-        SPACE_ARMED,
-        DATA_BELL,
-        SPACE_BELL,
-        WAITING,
-        REPLIES_ARMED,
-    ];
+    let words = [HEADER_WORDS * 8, HEAD, DATA_ARMED, SPACE_ARMED, DATA_BELL, SPACE_BELL, WAITING, REPLIES_ARMED];
     let mut i = 1;
     while i < words.len() {
-        assert!(
-            words[i].is_multiple_of(LINE) && words[i] >= words[i - 1] + LINE
-                || i == 1 && words[i] >= words[0]
-        );
+        assert!(words[i].is_multiple_of(LINE) && words[i] >= words[i - 1] + LINE || i == 1 && words[i] >= words[0]);
         i += 1;
     }
     assert!(SPACE_WANTED == SPACE_ARMED + 8 && SPACE_WANTED < DATA_BELL);
@@ -109,7 +99,7 @@ pub(super) const SLOT_PAYLOAD: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(crate) capacity: Capacity,
-    /// 1 to [`MOST_SLOTS`].
+    /// [`LEAST_SLOTS`] to [`MOST_SLOTS`].
     pub(crate) slot_count: u32,
 }
 
@@ -182,15 +172,12 @@ impl Geometry {
 }
 
 /// The size of the smallest outbox, and of the largest.
-pub(crate) const LEAST_SIZE: usize = geometry(Capacity::MIN, 1).size();
+pub(crate) const LEAST_SIZE: usize = geometry(Capacity::MIN, LEAST_SLOTS).size();
 pub(crate) const MOST_SIZE: usize = geometry(Capacity::MAX, MOST_SLOTS).size();
 
 pub(super) const fn geometry(capacity: usize, slot_count: u32) -> Geometry {
     match Capacity::new(capacity) {
-        Ok(capacity) => Geometry {
-            capacity,
-            slot_count,
-        },
+        Ok(capacity) => Geometry { capacity, slot_count },
         Err(_) => panic!("the limits of a capacity are capacities"),
     }
 }
@@ -259,28 +246,15 @@ mod tests {
     /// Every byte of the header for one geometry: a change here is a new layout version.
     #[test]
     fn golden_offsets() {
-        assert_eq!(
-            [HEAD, DATA_ARMED, SPACE_ARMED, SPACE_WANTED],
-            [0x080, 0x100, 0x180, 0x188]
-        );
+        assert_eq!([HEAD, DATA_ARMED, SPACE_ARMED, SPACE_WANTED], [0x080, 0x100, 0x180, 0x188]);
         assert_eq!([DATA_BELL, SPACE_BELL, WAITING], [0x200, 0x280, 0x300]);
-        assert_eq!(
-            [
-                GEOMETRY.reply_armed(7),
-                GEOMETRY.reply_bell(0),
-                GEOMETRY.reply_bell(7)
-            ],
-            [0x5C0, 0x600, 0x7C0]
-        );
-        assert_eq!(
-            [GEOMETRY.slot(0), GEOMETRY.slot(1), GEOMETRY.size()],
-            [0x4_1000, 0x4_9000, 0x8_1000]
-        );
+        assert_eq!([GEOMETRY.reply_armed(7), GEOMETRY.reply_bell(0), GEOMETRY.reply_bell(7)], [0x5C0, 0x600, 0x7C0]);
+        assert_eq!([GEOMETRY.slot(0), GEOMETRY.slot(1), GEOMETRY.size()], [0x4_1000, 0x4_9000, 0x8_1000]);
     }
 
     #[test]
     fn parts_follow_one_another_without_overlap() {
-        for slot_count in [1, 23, 24, 25, MOST_SLOTS] {
+        for slot_count in [2, 23, 24, 25, MOST_SLOTS] {
             for bits in [12, 18, 30] {
                 let g = geometry(1 << bits, slot_count);
                 let last = slot_count - 1;
@@ -289,9 +263,7 @@ mod tests {
                 assert!(g.reply_bell(last) + LINE <= g.ring_offset());
                 assert_eq!(g.ring_offset() + g.capacity.get(), g.slot(0));
                 assert!(g.slot(last) + g.slot_stride() <= g.size());
-                assert!(
-                    g.slot_stride().is_multiple_of(LINE) && g.ring_offset().is_multiple_of(PAGE)
-                );
+                assert!(g.slot_stride().is_multiple_of(LINE) && g.ring_offset().is_multiple_of(PAGE));
                 assert_eq!(g.slot_stride(), g.capacity.get() / 8);
                 assert_eq!(g.max_reply(), g.capacity.max_payload());
                 assert!((LEAST_SIZE..=MOST_SIZE).contains(&g.size()));
@@ -301,31 +273,13 @@ mod tests {
 
     #[test]
     fn a_slot_header_is_read_as_it_was_written_and_checked() {
-        let header = SlotHeader {
-            len: GEOMETRY.max_reply(),
-            status: 200,
-        };
+        let header = SlotHeader { len: GEOMETRY.max_reply(), status: 200 };
         assert_eq!(SlotHeader::parse(header.to_word(), GEOMETRY), Ok(header));
-        assert_eq!(
-            header.to_word().to_le_bytes(),
-            [0xF0, 0x7F, 0, 0, 200, 0, 0, 0]
-        );
+        assert_eq!(header.to_word().to_le_bytes(), [0xF0, 0x7F, 0, 0, 200, 0, 0, 0]);
         let most = GEOMETRY.max_reply();
-        assert_eq!(
-            SlotHeader::parse(0x7FF1, GEOMETRY),
-            Err(CorruptSlot::Len {
-                found: 0x7FF1,
-                most
-            })
-        );
-        assert_eq!(
-            SlotHeader::parse(1 << 40, GEOMETRY),
-            Err(CorruptSlot::NotZero { found: 1 })
-        );
-        assert_eq!(
-            SlotHeader::parse(1 << 63, GEOMETRY),
-            Err(CorruptSlot::NotZero { found: 0x80_0000 })
-        );
+        assert_eq!(SlotHeader::parse(0x7FF1, GEOMETRY), Err(CorruptSlot::Len { found: 0x7FF1, most }));
+        assert_eq!(SlotHeader::parse(1 << 40, GEOMETRY), Err(CorruptSlot::NotZero { found: 1 }));
+        assert_eq!(SlotHeader::parse(1 << 63, GEOMETRY), Err(CorruptSlot::NotZero { found: 0x80_0000 }));
     }
 
     #[test]

@@ -21,6 +21,6 @@ pub use accept::OutboxRejected;
 pub(crate) use accept::{Limits, PeerHead, PeerOutbox};
 pub(crate) use create::{OwnHead, OwnOutbox};
 pub use header::{HeaderField, HeaderRefused};
-pub(crate) use layout::Geometry;
+pub(crate) use layout::{Geometry, LEAST_SLOTS, MOST_SLOTS};
 
 pub use crate::sys::memfd::{CreateError, MemoryRefused};

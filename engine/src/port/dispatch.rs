@@ -64,6 +64,8 @@ pub(crate) struct Dispatcher {
     /// Indices of the inboxes that are polled every turn: those that are marked so.
     pub(super) hot: Vec<usize>,
     buffer: AlignedBytes,
+    /// Messages of the poll that is under way.
+    messages: usize,
     pub(super) events: Vec<Readiness>,
     since_look: usize,
     pub(super) last_look: Option<Instant>,
@@ -77,6 +79,7 @@ impl Default for Dispatcher {
             connected: 0,
             hot: Vec::new(),
             buffer: AlignedBytes::new(),
+            messages: 0,
             events: Vec::new(),
             since_look: 0,
             last_look: None,
@@ -90,27 +93,29 @@ impl<'a> Dispatch<'a> {
         Self { core, dispatcher, _here: here }
     }
 
-    /// Hands messages to `handler` until there are none or `budget` is spent; how many there were. Never waits.
+    /// Hands messages to `handler` until there are none or `budget` frames were taken; how many messages there were.
+    /// Never waits.
     pub fn poll<H: Handler>(&mut self, budget: usize, handler: &mut H) -> usize {
         let outside = self.core.polled_outside.load(Ordering::Relaxed);
         if outside {
             self.look_at_bells();
         }
-        let mut handled = 0;
+        self.dispatcher.messages = 0;
+        let mut frames = 0;
         let mut left_over = true;
-        while handled < budget {
+        while frames < budget {
             if self.core.take_news() {
                 self.hear_news(handler);
             }
             if self.core.is_shut() {
                 self.dispatcher.clear();
-                return handled;
+                break;
             }
             if self.is_look_due() {
                 self.look_at_bells();
             }
-            let turn = self.turn(budget - handled, handler);
-            handled += turn;
+            let turn = self.turn(budget - frames, handler);
+            frames += turn;
             if turn == 0 && !self.core.news.load(Ordering::Relaxed) {
                 left_over = false;
                 break;
@@ -124,12 +129,12 @@ impl<'a> Dispatch<'a> {
         if outside {
             self.keep_descriptor_honest(left_over);
         }
-        handled
+        self.dispatcher.messages
     }
 
     /// One round over the peers that are polled.
     fn turn<H: Handler>(&mut self, budget: usize, handler: &mut H) -> usize {
-        let Dispatcher { inboxes, hot, buffer, since_look, turns, .. } = &mut *self.dispatcher;
+        let Dispatcher { inboxes, hot, buffer, messages, since_look, turns, .. } = &mut *self.dispatcher;
         let mut handled = 0;
         let mut ended = None;
         *turns = turns.wrapping_add(1);
@@ -141,7 +146,7 @@ impl<'a> Dispatch<'a> {
             if most == 0 {
                 break;
             }
-            let frames = inbox.drain(most, &self.core.config.trust, buffer, handler);
+            let frames = inbox.drain(most, &self.core.config.trust, buffer, messages, handler);
             handled += frames;
             if frames != 0 {
                 inbox.quiet = 0;

@@ -59,17 +59,19 @@ impl Inbox {
         self.consumer.is_ready()
     }
 
-    /// Hands at most `most` frames to `handler`; how many there were.
+    /// Hands what is in at most `most` frames to `handler`; how many there were. Those that were messages are added to
+    /// `messages`.
     #[inline]
     pub(crate) fn drain<H: Handler>(
         &mut self,
         most: usize,
         trust: &Trust,
         buffer: &mut AlignedBytes,
+        messages: &mut usize,
         handler: &mut H,
     ) -> usize {
-        let mut handled = 0;
-        while handled < most {
+        let mut frames = 0;
+        while frames < most {
             let frame = match self.consumer.poll() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => {
@@ -81,8 +83,9 @@ impl Inbox {
                     break;
                 }
             };
-            handled += 1;
+            frames += 1;
             let header = frame.header();
+            *messages += usize::from(header.kind != ANNOUNCE);
             let outcome = match trust {
                 Trust::None => {
                     buffer.resize(frame.len());
@@ -116,7 +119,7 @@ impl Inbox {
                 break;
             }
         }
-        handled
+        frames
     }
 
     /// Whether what the peer published is still delivered now that the connection has ended.
@@ -213,9 +216,9 @@ fn deliver<H: Handler>(
             (Some(CallToken::new(header)), payload)
         }
         ANNOUNCE => {
-            return match channels.piece(channel, bytes, header.flags & MORE != 0, |announced| {
-                handler.announced(link, announced)
-            })? {
+            return match channels
+                .piece(channel, bytes, header.flags & MORE != 0, |announced| handler.announced(link, announced))?
+            {
                 Some(Err(Violation(text))) => Err(Disconnect::violation(text)),
                 Some(Ok(())) | None => Ok(()),
             };

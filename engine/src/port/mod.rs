@@ -264,10 +264,7 @@ impl PortCore {
         }
         drop(lock(&self.listening).take());
         let arrivals = std::mem::take(&mut *lock(&self.arrivals));
-        let roster = std::mem::replace(
-            &mut *self.roster.write().unwrap_or_else(PoisonError::into_inner),
-            Arc::new([]),
-        );
+        let roster = std::mem::replace(&mut *self.roster.write().unwrap_or_else(PoisonError::into_inner), Arc::new([]));
         for link in arrivals.iter().chain(roster.iter()) {
             // What the dispatching thread has sent goes out as far as there is space.
             let _ = link.flush_backlog();

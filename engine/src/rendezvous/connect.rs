@@ -16,6 +16,7 @@ use super::path::{Owner, RuntimeDir, RuntimeDirError};
 use super::state::{Packet, RendererSide, Step, Welcomed};
 use super::{Admitted, Role, same_outbox, terms};
 use crate::config::{Config, InvalidConfig};
+use crate::error::Disconnect;
 use crate::outbox::{CreateError, Limits, OutboxRejected, OwnOutbox, PeerOutbox};
 use crate::sys::discard::discard;
 use crate::sys::fork::ForkFd;
@@ -374,5 +375,15 @@ fn of_our_refusal(refusal: Refusal) -> ConnectError {
         RefusalCode::Format => ConnectError::FormatMismatch { found, expected },
         RefusalCode::BadOutbox => ConnectError::OutboxTooLarge { found, limit: expected },
         _ => ConnectError::Protocol { text },
+    }
+}
+
+/// What a packet says that came instead of a farewell, once this side had said that it is ready: main has ended the
+/// handshake meanwhile. `None` if it says something else.
+pub(crate) fn late_refusal(packet: &[u8]) -> Option<Disconnect> {
+    match Message::parse(packet) {
+        Ok(Message::Refuse(refusal)) if refusal.code == RefusalCode::ShuttingDown => Some(Disconnect::Left),
+        Ok(Message::Refuse(refusal)) => Some(Disconnect::Refused(refusal.to_string().into())),
+        _ => None,
     }
 }

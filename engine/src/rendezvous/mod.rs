@@ -35,7 +35,7 @@ mod tests;
 
 pub(crate) use accept::AdmitSink;
 pub use connect::ConnectError;
-pub(crate) use connect::connect;
+pub(crate) use connect::{connect, late_refusal};
 pub use listen::BindError;
 pub(crate) use listen::Listening;
 pub use message::RefusalCode;

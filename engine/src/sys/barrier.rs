@@ -104,10 +104,7 @@ mod tests {
                 for round in 1..=ROUNDS {
                     waker.store(round, Ordering::Relaxed);
                     light(barrier);
-                    woke.store(
-                        round << 1 | u32::from(sleeper.load(Ordering::Relaxed) == round),
-                        Ordering::Release,
-                    );
+                    woke.store(round << 1 | u32::from(sleeper.load(Ordering::Relaxed) == round), Ordering::Release);
                     while slept.load(Ordering::Acquire) != round {
                         thread::yield_now();
                     }
@@ -143,10 +140,7 @@ mod tests {
         if registered() {
             neither_store_is_missed(Barrier::Asymmetric);
         } else {
-            assert!(
-                !membarrier_query().contains(MembarrierQuery::GLOBAL_EXPEDITED),
-                "offered, but not granted"
-            );
+            assert!(!membarrier_query().contains(MembarrierQuery::GLOBAL_EXPEDITED), "offered, but not granted");
         }
     }
 

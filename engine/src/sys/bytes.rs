@@ -125,17 +125,13 @@ mod tests {
     use super::*;
 
     fn pattern(len: usize) -> Vec<u8> {
-        (0..len)
-            .map(|i| u8::try_from(i % 251).unwrap() + 1)
-            .collect()
+        (0..len).map(|i| u8::try_from(i % 251).unwrap() + 1).collect()
     }
 
     #[test]
     fn every_length_survives_both_ways_and_touches_nothing_behind_its_last_word() {
         for len in (0_usize..600).chain([4096, 65_537]) {
-            let shared: Vec<AtomicU64> = (0..len.div_ceil(WORD) + 1)
-                .map(|_| AtomicU64::new(u64::MAX))
-                .collect();
+            let shared: Vec<AtomicU64> = (0..len.div_ceil(WORD) + 1).map(|_| AtomicU64::new(u64::MAX)).collect();
             let base = shared.as_ptr().cast::<u8>().cast_mut();
             let sent = pattern(len);
             // SAFETY: `shared` holds `len` bytes rounded up, aligned, and only this thread uses it.
@@ -144,11 +140,7 @@ mod tests {
             // SAFETY: as above.
             unsafe { copy_from_shared(base, &mut received) };
             assert_eq!(received, sent, "{len} bytes");
-            assert_eq!(
-                shared.last().unwrap().load(Ordering::Relaxed),
-                u64::MAX,
-                "{len} bytes"
-            );
+            assert_eq!(shared.last().unwrap().load(Ordering::Relaxed), u64::MAX, "{len} bytes");
         }
     }
 }

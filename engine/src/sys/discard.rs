@@ -26,9 +26,7 @@ pub(crate) fn discard(fd: OwnedFd) {
     // SYNC discard: pairs with `close_all`, which gives up its place before it looks for the last time. Both are
     // sequentially consistent: either a place is found here, or the last look finds the descriptor.
     if let Some(place) = Place::take() {
-        let builder = thread::Builder::new()
-            .name("memit-close".into())
-            .stack_size(128 << 10);
+        let builder = thread::Builder::new().name("memit-close".into()).stack_size(128 << 10);
         let spawned = with_signals_blocked(|| builder.spawn(|| close_all(place))).flatten();
         if let Err(error) = spawned {
             // The closure, dropped, has given its place back: the next descriptor to discard brings a thread.
@@ -67,11 +65,7 @@ impl Place {
     fn take() -> Option<Self> {
         let epoch = Epoch::current();
         let counted = TAKEN.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |word| {
-            let taken = if word >> COUNT_BITS == epoch.number() {
-                word & COUNT
-            } else {
-                0
-            };
+            let taken = if word >> COUNT_BITS == epoch.number() { word & COUNT } else { 0 };
             (taken < MOST_THREADS).then_some(epoch.number() << COUNT_BITS | (taken + 1))
         });
         counted.ok().map(|_| Self(epoch))

@@ -33,10 +33,7 @@ impl Slot {
 
 impl FdSet {
     pub(crate) const fn new() -> Self {
-        Self {
-            slots: [const { AtomicI32::new(FREE) }; 63],
-            next: AtomicPtr::new(ptr::null_mut()),
-        }
+        Self { slots: [const { AtomicI32::new(FREE) }; 63], next: AtomicPtr::new(ptr::null_mut()) }
     }
 
     /// Puts a descriptor in.
@@ -45,9 +42,7 @@ impl FdSet {
         loop {
             for slot in &block.slots {
                 if slot.load(Ordering::Relaxed) == FREE
-                    && slot
-                        .compare_exchange(FREE, fd, Ordering::SeqCst, Ordering::Relaxed)
-                        .is_ok()
+                    && slot.compare_exchange(FREE, fd, Ordering::SeqCst, Ordering::Relaxed).is_ok()
                 {
                     return Slot(slot);
                 }
@@ -84,12 +79,7 @@ impl FdSet {
     fn grow(&self) -> &'static Self {
         let fresh = Box::into_raw(Box::new(Self::new()));
         // SYNC fdset-block: pairs with `FdSet::next`.
-        match self.next.compare_exchange(
-            ptr::null_mut(),
-            fresh,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        ) {
+        match self.next.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
                 // SAFETY: made from a box above, and published: by invariant 1 it is never freed.
                 unsafe { &*fresh }
@@ -119,12 +109,7 @@ mod tests {
         slots[150].clear();
         let mut taken: Vec<_> = std::iter::from_fn(|| SET.take()).collect();
         taken.sort_unstable();
-        assert_eq!(
-            taken,
-            (0..200)
-                .filter(|fd| ![7, 150].contains(fd))
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(taken, (0..200).filter(|fd| ![7, 150].contains(fd)).collect::<Vec<_>>());
     }
 
     #[test]

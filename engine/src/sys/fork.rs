@@ -67,11 +67,7 @@ impl ForkFd {
     pub(crate) fn new(fd: OwnedFd) -> Self {
         let epoch = Epoch::current();
         let slot = OPEN.insert(fd.as_raw_fd());
-        Self {
-            fd: Some(fd),
-            slot,
-            epoch,
-        }
+        Self { fd: Some(fd), slot, epoch }
     }
 }
 
@@ -153,15 +149,9 @@ pub(crate) mod testing {
             if waited == pid {
                 break;
             }
-            assert_eq!(
-                std::io::Error::last_os_error().kind(),
-                std::io::ErrorKind::Interrupted
-            );
+            assert_eq!(std::io::Error::last_os_error().kind(), std::io::ErrorKind::Interrupted);
         }
-        assert!(
-            libc::WIFEXITED(status),
-            "the child was ended by a signal: status {status:#x}"
-        );
+        assert!(libc::WIFEXITED(status), "the child was ended by a signal: status {status:#x}");
         libc::WEXITSTATUS(status)
     }
 }
@@ -205,20 +195,14 @@ mod tests {
         let (reader, writer) = pipe().unwrap();
         let registered = ForkFd::new(reader);
         let numbers = (registered.as_fd().as_raw_fd(), writer.as_raw_fd());
-        let code =
-            exit_code_of(|| i32::from(is_open(numbers.0)) << 1 | i32::from(is_open(numbers.1)));
-        assert_eq!(
-            code, 0b01,
-            "the registered end is closed in the child, the other is not"
-        );
+        let code = exit_code_of(|| i32::from(is_open(numbers.0)) << 1 | i32::from(is_open(numbers.1)));
+        assert_eq!(code, 0b01, "the registered end is closed in the child, the other is not");
         assert!(is_open(numbers.0), "the parent's own stays open");
     }
 
     #[test]
     fn more_descriptors_than_one_block_holds_are_closed_in_a_forked_child() {
-        let registered: Vec<_> = (0..100)
-            .map(|_| ForkFd::new(rustix::io::dup(std::io::stdin()).unwrap()))
-            .collect();
+        let registered: Vec<_> = (0..100).map(|_| ForkFd::new(rustix::io::dup(std::io::stdin()).unwrap())).collect();
         let numbers: Vec<_> = registered.iter().map(|fd| fd.as_fd().as_raw_fd()).collect();
         let code = exit_code_of(|| i32::from(numbers.iter().any(|&fd| is_open(fd))));
         assert_eq!(code, 0);

@@ -61,11 +61,7 @@ pub(crate) fn wait_any(words: &[WaitOn<'_>], deadline: Option<Instant>) -> Woken
     /// Set when the kernel or a sandbox has refused futex_waitv: asking again would cost a call each time.
     static WAITV_IS_MISSING: AtomicBool = AtomicBool::new(false);
 
-    debug_assert!(
-        (1..=MOST_WORDS).contains(&words.len()),
-        "{} words",
-        words.len()
-    );
+    debug_assert!((1..=MOST_WORDS).contains(&words.len()), "{} words", words.len());
     if WAITV_IS_MISSING.load(Ordering::Relaxed) || fallback_is_forced() {
         return wait_in_slices(words, deadline);
     }
@@ -73,22 +69,13 @@ pub(crate) fn wait_any(words: &[WaitOn<'_>], deadline: Option<Instant>) -> Woken
     for (wait, on) in waits.iter_mut().zip(words) {
         wait.val = u64::from(on.expected);
         wait.uaddr = WaitPtr::new(on.word.as_ptr().cast());
-        wait.flags = if on.shared {
-            WaitFlags::SIZE_U32
-        } else {
-            WaitFlags::SIZE_U32 | WaitFlags::PRIVATE
-        };
+        wait.flags = if on.shared { WaitFlags::SIZE_U32 } else { WaitFlags::SIZE_U32 | WaitFlags::PRIVATE };
     }
     let Some(waits) = waits.get(..words.len()) else {
         return Woken::Recheck;
     };
     let until = deadline.map(monotonic);
-    match futex::waitv(
-        waits,
-        WaitvFlags::empty(),
-        until.as_ref(),
-        ClockId::Monotonic,
-    ) {
+    match futex::waitv(waits, WaitvFlags::empty(), until.as_ref(), ClockId::Monotonic) {
         Ok(_) | Err(Errno::AGAIN) => Woken::Changed,
         Err(Errno::TIMEDOUT) => Woken::TimedOut,
         Err(Errno::INTR) => Woken::Recheck,
@@ -103,10 +90,7 @@ pub(crate) fn wait_any(words: &[WaitOn<'_>], deadline: Option<Instant>) -> Woken
 
 /// Waits on one word alone, the first shared one, and not for long, since the other words wake nobody here.
 fn wait_in_slices(words: &[WaitOn<'_>], deadline: Option<Instant>) -> Woken {
-    if words
-        .iter()
-        .any(|on| on.word.load(Ordering::Relaxed) != on.expected)
-    {
+    if words.iter().any(|on| on.word.load(Ordering::Relaxed) != on.expected) {
         return Woken::Changed;
     }
     let Some(on) = words.iter().find(|on| on.shared).or(words.first()) else {
@@ -119,11 +103,7 @@ fn wait_in_slices(words: &[WaitOn<'_>], deadline: Option<Instant>) -> Woken {
         Some(deadline) => Some(deadline.min(slice)),
         None => Some(slice),
     };
-    let flags = if on.shared {
-        Flags::empty()
-    } else {
-        Flags::PRIVATE
-    };
+    let flags = if on.shared { Flags::empty() } else { Flags::PRIVATE };
     let timeout = until.map(monotonic);
     match futex::wait_bitset(on.word, flags, on.expected, timeout.as_ref(), ANY_BIT) {
         Ok(()) | Err(Errno::AGAIN) => Woken::Changed,
@@ -137,16 +117,10 @@ const ANY_BIT: std::num::NonZeroU32 = std::num::NonZeroU32::MAX;
 
 /// An instant as a time of `CLOCK_MONOTONIC`, which is what it counts, though it does not show it.
 fn monotonic(instant: Instant) -> Timespec {
-    const FOR_EVER: Timespec = Timespec {
-        tv_sec: i64::MAX,
-        tv_nsec: 0,
-    };
+    const FOR_EVER: Timespec = Timespec { tv_sec: i64::MAX, tv_nsec: 0 };
     let now = clock_gettime(ClockId::Monotonic);
     let left = instant.saturating_duration_since(Instant::now());
-    Timespec::try_from(left)
-        .ok()
-        .and_then(|left| now.checked_add(left))
-        .unwrap_or(FOR_EVER)
+    Timespec::try_from(left).ok().and_then(|left| now.checked_add(left)).unwrap_or(FOR_EVER)
 }
 
 #[cfg(not(test))]
@@ -186,19 +160,11 @@ mod tests {
     use super::*;
 
     fn private(word: &AtomicU32, expected: u32) -> WaitOn<'_> {
-        WaitOn {
-            word,
-            expected,
-            shared: false,
-        }
+        WaitOn { word, expected, shared: false }
     }
 
     fn shared(word: &AtomicU32, expected: u32) -> WaitOn<'_> {
-        WaitOn {
-            word,
-            expected,
-            shared: true,
-        }
+        WaitOn { word, expected, shared: true }
     }
 
     /// Waits until the first word is 1, whatever wakes the thread in between; returns what ended the last wait.
@@ -223,10 +189,7 @@ mod tests {
     #[test]
     fn a_deadline_ends_the_wait_and_not_before_its_time() {
         let (bell, control) = (AtomicU32::new(0), AtomicU32::new(0));
-        for words in [
-            &[shared(&bell, 0), private(&control, 0)][..],
-            &[private(&control, 0)][..],
-        ] {
+        for words in [&[shared(&bell, 0), private(&control, 0)][..], &[private(&control, 0)][..]] {
             let deadline = Instant::now() + Duration::from_millis(20);
             while wait_any(words, Some(deadline)) == Woken::Recheck {}
             assert!(Instant::now() >= deadline);
@@ -241,10 +204,7 @@ mod tests {
         let bell = AtomicU32::new(0);
         let past = Some(Instant::now());
         assert_eq!(wait_any(&[shared(&bell, 0)], past), Woken::TimedOut);
-        assert_eq!(
-            without_waitv(|| wait_any(&[shared(&bell, 0)], past)),
-            Woken::TimedOut
-        );
+        assert_eq!(without_waitv(|| wait_any(&[shared(&bell, 0)], past)), Woken::TimedOut);
     }
 
     #[test]
@@ -271,9 +231,8 @@ mod tests {
     fn every_waiter_is_woken_at_once() {
         let (bell, control) = (AtomicU32::new(0), AtomicU32::new(0));
         thread::scope(|scope| {
-            let waiters: Vec<_> = (0..6)
-                .map(|_| scope.spawn(|| wait_until_set(&bell, &[private(&control, 0)])))
-                .collect();
+            let waiters: Vec<_> =
+                (0..6).map(|_| scope.spawn(|| wait_until_set(&bell, &[private(&control, 0)]))).collect();
             bell.store(1, Ordering::Release);
             wake_all_shared(&bell);
             for waiter in waiters {
@@ -297,8 +256,7 @@ mod tests {
     fn without_waitv_the_shared_word_still_wakes() {
         let (bell, control) = (AtomicU32::new(0), AtomicU32::new(0));
         thread::scope(|scope| {
-            let waiter =
-                scope.spawn(|| without_waitv(|| wait_until_set(&bell, &[private(&control, 0)])));
+            let waiter = scope.spawn(|| without_waitv(|| wait_until_set(&bell, &[private(&control, 0)])));
             bell.store(1, Ordering::Release);
             wake_all_shared(&bell);
             let _ = waiter.join().unwrap();

@@ -126,16 +126,7 @@ impl ReadOnlyMap {
 pub(crate) fn is_writable_map_refused(fd: BorrowedFd<'_>) -> io::Result<bool> {
     const LEN: usize = 1;
     // SAFETY: a new mapping, at an address that the kernel chooses.
-    let mapped = unsafe {
-        mm::mmap(
-            ptr::null_mut(),
-            LEN,
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::SHARED,
-            fd,
-            0,
-        )
-    };
+    let mapped = unsafe { mm::mmap(ptr::null_mut(), LEN, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, fd, 0) };
     match mapped {
         Ok(address) => {
             // SAFETY: mapped just above, and nobody else has the address.
@@ -180,10 +171,7 @@ impl Mapping {
     /// The address at `offset`, from which on `len` bytes are mapped.
     #[inline]
     fn at(&self, offset: usize, len: usize) -> NonNull<u8> {
-        debug_assert!(
-            self.epoch.is_current(),
-            "a map is not to be used in a forked child"
-        );
+        debug_assert!(self.epoch.is_current(), "a map is not to be used in a forked child");
         assert!(
             offset.is_multiple_of(8) && offset <= self.len && len <= self.len - offset,
             "{len} bytes at {offset} are not within a map of {}, or not aligned",
@@ -225,10 +213,8 @@ mod tests {
     #[test]
     fn a_reader_sees_what_the_writer_writes() {
         let fd = memory();
-        let (writer, reader) = (
-            ReadWriteMap::new(fd.as_fd(), LEN).unwrap(),
-            ReadOnlyMap::new(fd.as_fd(), LEN).unwrap(),
-        );
+        let (writer, reader) =
+            (ReadWriteMap::new(fd.as_fd(), LEN).unwrap(), ReadOnlyMap::new(fd.as_fd(), LEN).unwrap());
         writer.word64(64).store(7, Ordering::Relaxed);
         writer.word32(72).store(8, Ordering::Relaxed);
         writer.write(128, b"thirteen byte");
@@ -277,16 +263,8 @@ mod tests {
         let code = exit_code_of(move || {
             let (protection, flags) = (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
             // SAFETY: takes the child's free address, which must still be free.
-            let taken = unsafe {
-                libc::mmap(
-                    address.cast(),
-                    LEN,
-                    protection,
-                    flags | libc::MAP_FIXED_NOREPLACE,
-                    -1,
-                    0,
-                )
-            };
+            let taken =
+                unsafe { libc::mmap(address.cast(), LEN, protection, flags | libc::MAP_FIXED_NOREPLACE, -1, 0) };
             drop(map);
             // SAFETY: succeeds exactly when the range is mapped.
             let kept = unsafe { libc::msync(address.cast(), LEN, libc::MS_ASYNC) } == 0;

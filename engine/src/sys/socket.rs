@@ -16,6 +16,8 @@ use rustix::net::{
 
 /// What a side sends before it closes a connection that worked.
 pub(crate) const GOODBYE: [u8; 8] = *b"MEMITBYE";
+/// As much as is read of a packet on the socket of an established connection: more than any that has a meaning.
+const FAREWELL: usize = 512;
 
 /// Descriptors that one packet may bring before the rest is cut off.
 const MAX_DESCRIPTORS: usize = 4;
@@ -53,7 +55,7 @@ pub(crate) struct Cut {
 }
 
 /// What a connected peer had to say on its socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Farewell {
     /// Nothing yet.
     Nothing,
@@ -61,8 +63,8 @@ pub(crate) enum Farewell {
     Goodbye,
     /// It closed its socket, or died.
     HangUp,
-    /// It sent what no peer sends.
-    Garbage,
+    /// It sent this instead, as far as it is of interest.
+    Other(Vec<u8>),
 }
 
 /// What was in a bell.
@@ -184,11 +186,11 @@ pub(crate) fn send_goodbye(fd: BorrowedFd<'_>) {
 
 /// Reads at most one packet from the socket of an established connection.
 pub(crate) fn read_farewell(fd: BorrowedFd<'_>) -> Farewell {
-    let mut bytes = [0_u8; GOODBYE.len() + 1];
+    let mut bytes = [0_u8; FAREWELL];
     match net::recv(fd, &mut bytes[..], RecvFlags::DONTWAIT) {
         Ok((0, _)) => Farewell::HangUp,
         Ok((len, _)) if bytes.get(..len) == Some(&GOODBYE[..]) => Farewell::Goodbye,
-        Ok(_) => Farewell::Garbage,
+        Ok((len, _)) => Farewell::Other(bytes.get(..len).unwrap_or(&bytes).to_vec()),
         Err(Errno::AGAIN | Errno::INTR) => Farewell::Nothing,
         Err(_) => Farewell::HangUp,
     }
@@ -280,14 +282,15 @@ mod tests {
     }
 
     #[test]
-    fn a_goodbye_is_told_from_a_hang_up_and_from_garbage() {
+    fn a_goodbye_is_told_from_a_hang_up_and_from_other_packets() {
         let (a, b) = pair().unwrap();
         send_goodbye(a.as_fd());
         send(a.as_fd(), b"MEMITBYE?", &[]).unwrap();
         send(a.as_fd(), b"MEMITBY", &[]).unwrap();
         drop(a);
         let said: Vec<_> = (0..4).map(|_| read_farewell(b.as_fd())).collect();
-        assert_eq!(said, [Farewell::Goodbye, Farewell::Garbage, Farewell::Garbage, Farewell::HangUp]);
+        let other = |bytes: &[u8]| Farewell::Other(bytes.to_vec());
+        assert_eq!(said, [Farewell::Goodbye, other(b"MEMITBYE?"), other(b"MEMITBY"), Farewell::HangUp]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What the engine's tests share: endpoints in a directory of their own, a handler that records, deadlines.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
 use std::sync::mpsc;

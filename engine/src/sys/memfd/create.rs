@@ -63,39 +63,26 @@ pub enum CreateError {
 /// Makes `size` bytes of zeroed memory that this process can write and whoever gets the descriptor can only read.
 pub(crate) fn create(name: &str, size: usize) -> Result<(OwnedFd, ReadWriteMap), CreateError> {
     let needed = size as u64;
-    if let Some(limit) = getrlimit(Resource::Fsize)
-        .current
-        .filter(|&limit| limit < needed)
-    {
+    if let Some(limit) = getrlimit(Resource::Fsize).current.filter(|&limit| limit < needed) {
         // Going on would not fail, but raise SIGXFSZ.
         return Err(CreateError::FileSizeLimit { needed, limit });
     }
     let failed = |call| move |error: Errno| create_failed(call, error, needed);
     let fd = open(name).map_err(failed("memfd_create"))?;
-    retry_on_intr(|| fs::fallocate(&fd, FallocateFlags::empty(), 0, needed))
-        .map_err(failed("fallocate"))?;
+    retry_on_intr(|| fs::fallocate(&fd, FallocateFlags::empty(), 0, needed)).map_err(failed("fallocate"))?;
     let map = ReadWriteMap::new(fd.as_fd(), size).map_err(failed("mmap"))?;
     match fs::fcntl_add_seals(&fd, SEALS) {
         Ok(()) => {}
         Err(Errno::INVAL) => {
-            return Err(CreateError::Unsupported {
-                missing: "the seal F_SEAL_FUTURE_WRITE is unknown",
-            });
+            return Err(CreateError::Unsupported { missing: "the seal F_SEAL_FUTURE_WRITE is unknown" });
         }
         Err(error) => return Err(create_failed("F_ADD_SEALS", error, needed)),
     }
-    if !fs::fcntl_get_seals(&fd)
-        .map_err(failed("F_GET_SEALS"))?
-        .contains(SEALS)
-    {
-        return Err(CreateError::Unsupported {
-            missing: "the seals of a memfd are not kept",
-        });
+    if !fs::fcntl_get_seals(&fd).map_err(failed("F_GET_SEALS"))?.contains(SEALS) {
+        return Err(CreateError::Unsupported { missing: "the seals of a memfd are not kept" });
     }
     if !is_writable_map_refused(fd.as_fd()).map_err(failed("mmap"))? {
-        return Err(CreateError::Unsupported {
-            missing: "the seals of a memfd are kept, but not enforced",
-        });
+        return Err(CreateError::Unsupported { missing: "the seals of a memfd are kept, but not enforced" });
     }
     Ok((fd, map))
 }
@@ -114,12 +101,8 @@ fn create_failed(call: &'static str, error: Errno, needed: u64) -> CreateError {
     match error {
         Errno::NOSPC | Errno::NOMEM | Errno::FBIG => CreateError::OutOfMemory { needed, source },
         Errno::MFILE | Errno::NFILE => CreateError::NoDescriptors { source },
-        Errno::NOSYS => CreateError::Unsupported {
-            missing: "memfd_create, or fallocate on a memfd, is missing",
-        },
-        Errno::OPNOTSUPP => CreateError::Unsupported {
-            missing: "memory of a memfd cannot be reserved",
-        },
+        Errno::NOSYS => CreateError::Unsupported { missing: "memfd_create, or fallocate on a memfd, is missing" },
+        Errno::OPNOTSUPP => CreateError::Unsupported { missing: "memory of a memfd cannot be reserved" },
         _ => CreateError::Failed { call, source },
     }
 }
@@ -172,8 +155,7 @@ mod tests {
         let (fd, _map) = create("memit-test", SIZE).unwrap();
         let address = try_map(&fd, ProtFlags::READ).unwrap();
         // SAFETY: the mapping made above, which nothing else uses.
-        let changed =
-            unsafe { mprotect(address, SIZE, MprotectFlags::READ | MprotectFlags::WRITE) };
+        let changed = unsafe { mprotect(address, SIZE, MprotectFlags::READ | MprotectFlags::WRITE) };
         assert_eq!(changed.unwrap_err(), Errno::ACCESS);
         // SAFETY: as above.
         unsafe { munmap(address, SIZE) }.unwrap();
@@ -183,38 +165,19 @@ mod tests {
     fn size_and_content_and_seals_are_fixed() {
         let (fd, _map) = create("memit-test", SIZE).unwrap();
         assert_eq!(fs::ftruncate(&fd, 0).unwrap_err(), Errno::PERM);
-        assert_eq!(
-            fs::ftruncate(&fd, 2 * SIZE as u64).unwrap_err(),
-            Errno::PERM
-        );
+        assert_eq!(fs::ftruncate(&fd, 2 * SIZE as u64).unwrap_err(), Errno::PERM);
         assert_eq!(rustix::io::pwrite(&fd, b"x", 0).unwrap_err(), Errno::PERM);
         let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         assert_eq!(fs::fallocate(&fd, punch, 0, 4096).unwrap_err(), Errno::PERM);
-        assert_eq!(
-            fs::fcntl_add_seals(&fd, SealFlags::WRITE).unwrap_err(),
-            Errno::PERM
-        );
+        assert_eq!(fs::fcntl_add_seals(&fd, SealFlags::WRITE).unwrap_err(), Errno::PERM);
     }
 
     #[test]
     fn a_file_size_limit_is_an_error_and_not_a_signal() {
         let code = exit_code_of(|| {
-            setrlimit(
-                Resource::Fsize,
-                Rlimit {
-                    current: Some(4096),
-                    maximum: Some(4096),
-                },
-            )
-            .unwrap();
+            setrlimit(Resource::Fsize, Rlimit { current: Some(4096), maximum: Some(4096) }).unwrap();
             let outcome = create("memit-test", SIZE);
-            i32::from(!matches!(
-                outcome,
-                Err(CreateError::FileSizeLimit {
-                    needed: 65_536,
-                    limit: 4096
-                })
-            ))
+            i32::from(!matches!(outcome, Err(CreateError::FileSizeLimit { needed: 65_536, limit: 4096 })))
         });
         assert_eq!(code, 0);
     }
@@ -222,24 +185,9 @@ mod tests {
     #[test]
     fn each_want_is_told_apart() {
         let error = |error| create_failed("fallocate", error, 7);
-        assert!(matches!(
-            error(Errno::NOSPC),
-            CreateError::OutOfMemory { needed: 7, .. }
-        ));
-        assert!(matches!(
-            error(Errno::MFILE),
-            CreateError::NoDescriptors { .. }
-        ));
-        assert!(matches!(
-            error(Errno::OPNOTSUPP),
-            CreateError::Unsupported { .. }
-        ));
-        assert!(matches!(
-            error(Errno::IO),
-            CreateError::Failed {
-                call: "fallocate",
-                ..
-            }
-        ));
+        assert!(matches!(error(Errno::NOSPC), CreateError::OutOfMemory { needed: 7, .. }));
+        assert!(matches!(error(Errno::MFILE), CreateError::NoDescriptors { .. }));
+        assert!(matches!(error(Errno::OPNOTSUPP), CreateError::Unsupported { .. }));
+        assert!(matches!(error(Errno::IO), CreateError::Failed { call: "fallocate", .. }));
     }
 }

@@ -15,10 +15,8 @@ pub use take::MemoryRefused;
 pub(crate) use take::take;
 
 /// The seals of memory that one process writes. More may be there (F_SEAL_EXEC is).
-pub(crate) const SEALS: SealFlags = SealFlags::SHRINK
-    .union(SealFlags::GROW)
-    .union(SealFlags::FUTURE_WRITE)
-    .union(SealFlags::SEAL);
+pub(crate) const SEALS: SealFlags =
+    SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::FUTURE_WRITE).union(SealFlags::SEAL);
 
 #[cfg(test)]
 pub(crate) mod testing {

@@ -92,12 +92,8 @@ pub enum MemoryRefused {
 
 /// Maps a peer's memory for reading, when it is sealed, plain, fully reserved, and of a size within `sizes`. Closes
 /// the descriptor either way. Does not wait, whatever the descriptor is.
-pub(crate) fn take(
-    fd: OwnedFd,
-    sizes: RangeInclusive<u64>,
-) -> Result<(ReadOnlyMap, usize), MemoryRefused> {
-    let taken =
-        inspect(fd.as_fd(), sizes).and_then(|inspected| map_inspected(fd.as_fd(), inspected));
+pub(crate) fn take(fd: OwnedFd, sizes: RangeInclusive<u64>) -> Result<(ReadOnlyMap, usize), MemoryRefused> {
+    let taken = inspect(fd.as_fd(), sizes).and_then(|inspected| map_inspected(fd.as_fd(), inspected));
     match taken {
         // Known to be shmem, whose close does not wait.
         Ok(_) => drop(fd),
@@ -114,92 +110,50 @@ struct Inspected {
 
 fn inspect(fd: BorrowedFd<'_>, sizes: RangeInclusive<u64>) -> Result<Inspected, MemoryRefused> {
     // First, since it alone is safe on any descriptor.
-    let seals = fs::fcntl_get_seals(fd).map_err(|error| MemoryRefused::NotMemory {
-        source: error.into(),
-    })?;
+    let seals = fs::fcntl_get_seals(fd).map_err(|error| MemoryRefused::NotMemory { source: error.into() })?;
     if !seals.contains(SEALS) {
-        return Err(MemoryRefused::Unsealed {
-            found: seals.bits(),
-            expected: SEALS.bits(),
-        });
+        return Err(MemoryRefused::Unsealed { found: seals.bits(), expected: SEALS.bits() });
     }
-    #[allow(
-        clippy::useless_conversion,
-        reason = "not an i64 on every architecture"
-    )]
+    #[allow(clippy::useless_conversion, reason = "not an i64 on every architecture")]
     let found = i64::from(fs::fstatfs(fd).map_err(take_failed("fstatfs"))?.f_type);
     if found != TMPFS_MAGIC {
-        return Err(MemoryRefused::NotTmpfs {
-            found,
-            expected: TMPFS_MAGIC,
-        });
+        return Err(MemoryRefused::NotTmpfs { found, expected: TMPFS_MAGIC });
     }
     // From here on the size cannot change, and no page that is there can go.
     let stat = fs::fstat(fd).map_err(take_failed("fstat"))?;
-    let refused = || MemoryRefused::Size {
-        found: stat.st_size,
-        least: *sizes.start(),
-        most: *sizes.end(),
-    };
-    let size = u64::try_from(stat.st_size)
-        .ok()
-        .filter(|size| sizes.contains(size))
-        .ok_or_else(refused)?;
+    let refused = || MemoryRefused::Size { found: stat.st_size, least: *sizes.start(), most: *sizes.end() };
+    let size = u64::try_from(stat.st_size).ok().filter(|size| sizes.contains(size)).ok_or_else(refused)?;
     let reserved = reserved(&stat);
     if reserved < size {
         return Err(MemoryRefused::Sparse { reserved, size });
     }
     // Blocks behind the end of the file count, too, and can hide holes before it.
     if let Some(present) = present(fd, size)?.filter(|&present| present < size) {
-        return Err(MemoryRefused::Sparse {
-            reserved: present,
-            size,
-        });
+        return Err(MemoryRefused::Sparse { reserved: present, size });
     }
-    Ok(Inspected {
-        size: usize::try_from(size).map_err(|_| refused())?,
-        reserved,
-    })
+    Ok(Inspected { size: usize::try_from(size).map_err(|_| refused())?, reserved })
 }
 
-fn map_inspected(
-    fd: BorrowedFd<'_>,
-    inspected: Inspected,
-) -> Result<(ReadOnlyMap, usize), MemoryRefused> {
-    let Inspected {
-        size,
-        reserved: before,
-    } = inspected;
+fn map_inspected(fd: BorrowedFd<'_>, inspected: Inspected) -> Result<(ReadOnlyMap, usize), MemoryRefused> {
+    let Inspected { size, reserved: before } = inspected;
     let map = ReadOnlyMap::new(fd, size).map_err(take_failed("mmap"))?;
     // Where holes could not be looked for: pages that came with the map were charged to us. Unmapped, and with the
     // descriptor closed, they are the owner's to keep or to free.
     let after = reserved(&fs::fstat(fd).map_err(take_failed("fstat"))?);
     if after > before {
         let size = size as u64;
-        return Err(MemoryRefused::Sparse {
-            reserved: size.saturating_sub(after - before),
-            size,
-        });
+        return Err(MemoryRefused::Sparse { reserved: size.saturating_sub(after - before), size });
     }
     Ok((map, size))
 }
 
 fn take_failed(call: &'static str) -> impl Fn(Errno) -> MemoryRefused {
-    move |error| MemoryRefused::Failed {
-        call,
-        source: error.into(),
-    }
+    move |error| MemoryRefused::Failed { call, source: error.into() }
 }
 
-#[allow(
-    clippy::useless_conversion,
-    clippy::unnecessary_fallible_conversions,
-    reason = "signed on some architectures"
-)]
+#[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions, reason = "signed on some architectures")]
 fn reserved(stat: &Stat) -> u64 {
-    u64::try_from(stat.st_blocks)
-        .unwrap_or(0)
-        .saturating_mul(BLOCK)
+    u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(BLOCK)
 }
 
 /// How many of the first `size` bytes have a page, in memory or swapped out; `None` where the kernel (before 6.5) or
@@ -221,36 +175,20 @@ fn present(fd: BorrowedFd<'_>, size: u64) -> Result<Option<u64>, MemoryRefused> 
         evicted: u64,
         recently_evicted: u64,
     }
-    let range = Range {
-        offset: 0,
-        len: size,
-    };
+    let range = Range { offset: 0, len: size };
     let mut counts = Counts::default();
     // SAFETY: cachestat(fd, range, counts, flags) reads the first struct and fills the second, both of the layout of
     // linux/mman.h and alive for the call. It takes no lock, so it cannot wait.
-    let result = unsafe {
-        libc::syscall(
-            SYS_CACHESTAT,
-            fd.as_raw_fd(),
-            &raw const range,
-            &raw mut counts,
-            0_u32,
-        )
-    };
+    let result = unsafe { libc::syscall(SYS_CACHESTAT, fd.as_raw_fd(), &raw const range, &raw mut counts, 0_u32) };
     if result == 0 {
         let pages = counts.cached.saturating_add(counts.evicted);
-        return Ok(Some(
-            pages.saturating_mul(rustix::param::page_size() as u64),
-        ));
+        return Ok(Some(pages.saturating_mul(rustix::param::page_size() as u64)));
     }
     match std::io::Error::last_os_error() {
         // Refused to all but those who could write the file, which a memfd's mode lets everybody; a peer that took
         // that away has something to hide.
         error if error.raw_os_error() == Some(libc::EPERM) && !is_writable_by_mode(fd)? => {
-            Err(MemoryRefused::Failed {
-                call: "cachestat",
-                source: error,
-            })
+            Err(MemoryRefused::Failed { call: "cachestat", source: error })
         }
         _ => Ok(None),
     }
@@ -300,18 +238,11 @@ mod tests {
 
     #[test]
     fn memory_that_lacks_any_seal_is_refused() {
-        for missing in [
-            SealFlags::SHRINK,
-            SealFlags::GROW,
-            SealFlags::FUTURE_WRITE,
-            SealFlags::SEAL,
-        ] {
+        for missing in [SealFlags::SHRINK, SealFlags::GROW, SealFlags::FUTURE_WRITE, SealFlags::SEAL] {
             let fd = unsealed(SIZE, b"");
             fs::fcntl_add_seals(&fd, SEALS.difference(missing)).unwrap();
             let error = take(fd, SIZES).unwrap_err();
-            let MemoryRefused::Unsealed { found, expected } = error else {
-                panic!("{error}")
-            };
+            let MemoryRefused::Unsealed { found, expected } = error else { panic!("{error}") };
             assert_eq!((found & missing.bits(), expected), (0, SEALS.bits()));
         }
     }
@@ -331,13 +262,7 @@ mod tests {
         };
         let file = std::fs::File::create(directory.path().join("file")).unwrap();
         let error = take(file.into(), SIZES).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                MemoryRefused::Unsealed { .. } | MemoryRefused::NotMemory { .. }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, MemoryRefused::Unsealed { .. } | MemoryRefused::NotMemory { .. }), "{error}");
     }
 
     #[test]
@@ -373,16 +298,7 @@ mod tests {
         fs::fallocate(&fd, FallocateFlags::empty(), 0, SIZE as u64 - 4096).unwrap();
         fs::fcntl_add_seals(&fd, SEALS).unwrap();
         let error = take(fd, SIZES).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                MemoryRefused::Sparse {
-                    reserved: 61_440,
-                    size: 65_536
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, MemoryRefused::Sparse { reserved: 61_440, size: 65_536 }), "{error}");
     }
 
     /// Memory with `SIZE` bytes of holes, and as many bytes reserved behind its end.
@@ -397,36 +313,15 @@ mod tests {
     #[test]
     fn holes_are_found_though_blocks_behind_the_end_make_up_for_them() {
         let error = take(holes_hidden_behind_the_end(), SIZES).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                MemoryRefused::Sparse {
-                    reserved: 0,
-                    size: 65_536
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, MemoryRefused::Sparse { reserved: 0, size: 65_536 }), "{error}");
     }
 
     #[test]
     fn holes_that_could_not_be_looked_for_are_found_by_what_the_map_cost() {
         let fd = holes_hidden_behind_the_end();
-        let unseen = Inspected {
-            size: SIZE,
-            reserved: reserved(&fs::fstat(&fd).unwrap()),
-        };
+        let unseen = Inspected { size: SIZE, reserved: reserved(&fs::fstat(&fd).unwrap()) };
         let error = map_inspected(fd.as_fd(), unseen).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                MemoryRefused::Sparse {
-                    reserved: 0,
-                    size: 65_536
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, MemoryRefused::Sparse { reserved: 0, size: 65_536 }), "{error}");
     }
 
     #[test]
@@ -437,9 +332,6 @@ mod tests {
             return;
         };
         let error = take(write_only, SIZES).unwrap_err();
-        assert!(
-            matches!(error, MemoryRefused::Failed { call: "mmap", .. }),
-            "{error}"
-        );
+        assert!(matches!(error, MemoryRefused::Failed { call: "mmap", .. }), "{error}");
     }
 }

@@ -1,0 +1,220 @@
+//! What a message costs while both sides are busy: no system call and no heap allocation, on either side.
+//!
+//! Both sides count both. Allocations by a global allocator, system calls by a filter on the measured thread that
+//! turns each one into a signal, whose handler counts it and lets it fail.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{DEADLINE, Process, role, say, within_deadline};
+use memit::{Channel, IpcMain, IpcRenderer, WaitStrategy};
+
+/// Messages of each kind, there and back; the first ones warm up.
+const WARM_UP: u64 = 200;
+const ROUNDS: u64 = 2_000;
+const ENTRY: &str = "child_process";
+
+#[memit::message]
+struct Tick {
+    seq: u64,
+    symbol: String,
+}
+
+const TICK: Channel<Tick> = Channel::new("tick");
+const TOCK: Channel<Tick> = Channel::new("tock");
+const BYTES: Channel<[u8]> = Channel::new("bytes");
+const BACK: Channel<[u8]> = Channel::new("back");
+const ADD: Channel<(u64, u64), u64> = Channel::new("add");
+const SYMBOL: &str = "a symbol that is out of line";
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+thread_local! {
+    /// What this thread has allocated. Constant and without a destructor, so that counting allocates nothing.
+    static ALLOCATIONS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+static SYSTEM_CALLS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: forwards to the system's allocator and counts.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+extern "C" fn count_system_call(_: libc::c_int) {
+    SYSTEM_CALLS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// From here on each system call of this thread is counted and fails, but for writing, ending, and returning from
+/// the handler. There is no way back, so the thread ends soon after.
+fn count_system_calls() {
+    const fn statement(code: u32, k: u32) -> libc::sock_filter {
+        libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
+    }
+    fn allow(number: libc::c_long) -> [libc::sock_filter; 2] {
+        let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        let number = u32::try_from(number).unwrap();
+        [
+            libc::sock_filter { code: equal as u16, jt: 0, jf: 1, k: number },
+            statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+        ]
+    }
+    let mut program = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
+    for number in [libc::SYS_write, libc::SYS_exit, libc::SYS_exit_group, libc::SYS_rt_sigreturn] {
+        program.extend(allow(number));
+    }
+    program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_TRAP));
+    let filter = libc::sock_fprog { len: u16::try_from(program.len()).unwrap(), filter: program.as_mut_ptr() };
+    // SAFETY: the handler only adds to an atomic.
+    let installed = unsafe {
+        let handler: extern "C" fn(libc::c_int) = count_system_call;
+        libc::signal(libc::SIGSYS, handler as *const () as libc::sighandler_t)
+    };
+    assert_ne!(installed, libc::SIG_ERR);
+    // SAFETY: takes numbers only.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the filter and its program live until the call has returned, and the kernel copies them.
+    let filtered = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+    assert_eq!(filtered, 0);
+    std::mem::forget(program);
+}
+
+/// Says how many allocations and system calls there were, and ends the process, of which one thread can do nothing
+/// else any more.
+fn report(allocations_before: u64) -> ! {
+    let allocations = ALLOCATIONS.get() - allocations_before;
+    let calls = SYSTEM_CALLS.load(Ordering::Relaxed);
+    say(&format!("{allocations} allocations, {calls} system calls"));
+    // SAFETY: ends the process at once.
+    unsafe { libc::_exit(0) }
+}
+
+/// What the tests start as children; nothing by itself.
+#[test]
+fn child_process() {
+    let Some((role, dir)) = role() else { return };
+    match role.as_str() {
+        "main" => main_side(&dir),
+        "renderer" => renderer_side(&dir),
+        "allocating" => {
+            count_system_calls();
+            let before = ALLOCATIONS.get();
+            std::hint::black_box(vec![1_u8; 100]);
+            // SAFETY: has no effect but to be counted.
+            unsafe { libc::getppid() };
+            report(before);
+        }
+        unknown => panic!("unknown role {unknown}"),
+    }
+}
+
+/// Answers everything, and counts what that costs the dispatching thread.
+fn main_side(dir: &str) {
+    let main = IpcMain::builder().runtime_dir(dir).wait(WaitStrategy::Spin).bind("app").unwrap();
+    let handled = Arc::new(AtomicU64::new(0));
+    let count = [(); 3].map(|()| Arc::clone(&handled));
+    let [ticks, bytes, sums] = count.map(|count| move || count.fetch_add(1, Ordering::Relaxed));
+    let mut tock = Tick { seq: 0, symbol: SYMBOL.to_owned() };
+    main.on(TICK, move |event, tick| {
+        ticks();
+        tock.seq = tick.seq.to_native();
+        event.reply(TOCK, &tock)
+    });
+    main.on(BYTES, move |event, message| {
+        bytes();
+        event.reply(BACK, message)
+    });
+    main.on(ADD, move |event, sum| {
+        sums();
+        event.set_return_value(&(sum.0.to_native() + sum.1.to_native()))
+    });
+    say("bound");
+    let turn = |until: u64| {
+        while handled.load(Ordering::Relaxed) < until {
+            main.run_once(Duration::MAX).unwrap();
+        }
+    };
+    turn(3 * WARM_UP);
+    count_system_calls();
+    let before = ALLOCATIONS.get();
+    turn(3 * (WARM_UP + ROUNDS));
+    report(before);
+}
+
+fn renderer_side(dir: &str) {
+    let renderer = IpcRenderer::builder().runtime_dir(dir).wait(WaitStrategy::Spin).connect("app").unwrap();
+    let answered = Arc::new(AtomicU64::new(0));
+    let at = Arc::clone(&answered);
+    renderer.on(TOCK, move |_, tick| at.store(tick.seq.to_native(), Ordering::Relaxed));
+    let at = Arc::clone(&answered);
+    renderer.on(BACK, move |_, bytes| at.store(u64::from(bytes[0]) << 32 | bytes.len() as u64, Ordering::Relaxed));
+    let mut tick = Tick { seq: 0, symbol: SYMBOL.to_owned() };
+    let mut bytes = [0_u8; 200];
+    let mut rounds = |count: u64| {
+        for _ in 0..count {
+            tick.seq += 1;
+            renderer.send(TICK, &tick).unwrap();
+            while answered.load(Ordering::Relaxed) != tick.seq {
+                renderer.run_once(Duration::MAX).unwrap();
+            }
+            bytes[0] = bytes[0].wrapping_add(1);
+            renderer.send(BYTES, &bytes[..]).unwrap();
+            while answered.load(Ordering::Relaxed) != u64::from(bytes[0]) << 32 | bytes.len() as u64 {
+                renderer.run_once(Duration::MAX).unwrap();
+            }
+            assert_eq!(renderer.send_sync(ADD, &(tick.seq, 1)).unwrap().to_native(), tick.seq + 1);
+        }
+    };
+    rounds(WARM_UP);
+    count_system_calls();
+    let before = ALLOCATIONS.get();
+    rounds(ROUNDS);
+    report(before);
+}
+
+#[test]
+fn a_busy_pair_makes_no_system_call_and_no_allocation_per_message_on_either_side() {
+    within_deadline(|| {
+        let began = Instant::now();
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run").to_string_lossy().into_owned();
+        let main = Process::start(ENTRY, "main", &run);
+        assert_eq!(main.hear().as_deref(), Some("bound"));
+        let renderer = Process::start(ENTRY, "renderer", &run);
+        for side in [renderer, main] {
+            assert_eq!(side.hear().as_deref(), Some("0 allocations, 0 system calls"));
+        }
+        assert!(began.elapsed() < DEADLINE);
+    });
+}
+
+#[test]
+fn the_counters_count() {
+    within_deadline(|| {
+        let child = Process::start(ENTRY, "allocating", "");
+        assert_eq!(child.hear().as_deref(), Some("1 allocations, 1 system calls"));
+    });
+}
