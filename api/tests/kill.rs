@@ -171,9 +171,9 @@ fn killed_while_streaming(killed_role: &'static str) {
         run_until(&main, &seen, "the victim's stream", |seen| {
             seen.hello.get(&pid).is_some_and(|id| seen.counts.get(id).is_some_and(|count| *count > 10_000))
         });
-        let _grandchild = killed_role.starts_with("fork").then(|| {
-            Grandchild(victim.hear().expect("the victim tells its child's number").parse().unwrap())
-        });
+        let _grandchild = killed_role
+            .starts_with("fork")
+            .then(|| Grandchild(victim.hear().expect("the victim tells its child's number").parse().unwrap()));
         let victim_id = seen.lock().unwrap().hello[&pid];
         victim.kill();
         run_until(&main, &seen, "the victim's end", |seen| seen.left.contains_key(&victim_id));
@@ -232,9 +232,11 @@ fn a_main_killed_inside_a_call_ends_it_at_once_and_its_name_is_free() {
         std::thread::scope(|scope| {
             let caller = scope.spawn(|| renderer.send_sync(ASK, &1).map(|reply| reply.to_native()));
             assert_eq!(killed.hear().as_deref(), Some("asked"));
-            let full = scope.spawn(|| loop {
-                if let Err(error) = renderer.send(COUNT, &0) {
-                    return error;
+            let full = scope.spawn(|| {
+                loop {
+                    if let Err(error) = renderer.send(COUNT, &0) {
+                        return error;
+                    }
                 }
             });
             killed.kill();

@@ -467,6 +467,31 @@ fn a_dispatching_thread_sleeps_until_its_deadline_or_until_it_is_notified() {
 }
 
 #[test]
+fn a_main_whose_renderers_have_left_sleeps() {
+    for wait in [WaitStrategy::Park, WaitStrategy::Adaptive] {
+        within_deadline(move || {
+            let dir = tempfile::tempdir().unwrap();
+            let main = Port::bind("app", config(&dir, wait)).unwrap();
+            let mut seen = Recorder::default();
+            for left in 1..=2 {
+                let renderer = Port::connect("app", config(&dir, wait)).unwrap();
+                link_to_main(&renderer).send(CHANNEL, b"hello", Patience::Now).unwrap();
+                drop(renderer);
+                dispatch_until(&main, &mut seen, |seen| seen.disconnected.len() == left);
+            }
+            let mut dispatch = main.dispatch().unwrap();
+            let soon = Instant::now() + Duration::from_millis(50);
+            let mut woken = 0;
+            while dispatch.wait(Some(soon)) != Wakeup::TimedOut {
+                dispatch.poll(64, &mut seen);
+                woken += 1;
+            }
+            assert!(woken < 50, "woken {woken} times with nothing to do");
+        });
+    }
+}
+
+#[test]
 fn the_end_of_the_peer_ends_every_wait() {
     for wait in STRATEGIES {
         within_deadline(move || {

@@ -218,7 +218,7 @@ impl<'a> Dispatch<'a> {
     /// Whether a busy thread should look at the bells of those that it does not poll.
     fn is_look_due(&self) -> bool {
         let Dispatcher { connected, hot, since_look, turns, last_look, .. } = &*self.dispatcher;
-        if *connected == hot.len() && *connected < 2 {
+        if *connected == 1 && hot.len() == 1 {
             return false;
         }
         if hot.is_empty() || *since_look >= LOOK_EVERY {

@@ -150,9 +150,9 @@ impl Port {
         Arc::clone(&self.owner.core.roster.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Wakes the dispatching thread.
+    /// Has the dispatching thread return from its wait, now or the next time.
     pub fn notify(&self) {
-        self.owner.core.notify();
+        self.owner.core.news();
     }
 
     /// Ends every connection and frees the name. Waits in progress end.

@@ -44,7 +44,7 @@ impl Place {
         Config {
             runtime_dir: Some(self.dir()),
             ring_capacity: 4096,
-            reply_slots: 1,
+            reply_slots: 2,
             format_fingerprint: 77,
             handshake_deadline: Duration::from_secs(60),
             ..Config::default()
@@ -202,7 +202,7 @@ fn a_setting_that_cannot_work_is_refused_by_both_sides() {
     let changes: [fn(&mut Config); 7] = [
         |config| config.ring_capacity = 5000,
         |config| config.ring_capacity = 2 << 30,
-        |config| config.reply_slots = 0,
+        |config| config.reply_slots = 1,
         |config| config.reply_slots = 65,
         |config| config.max_half_open = 0,
         |config| config.max_connections = 0,
