@@ -77,6 +77,8 @@
 //!
 //! Linux 5.1 or newer, 64 bits.
 
+#![warn(missing_docs)]
+
 extern crate self as memit;
 
 mod builder;

@@ -2,7 +2,7 @@
 //!
 //! Both sides count both. Allocations by a global allocator, system calls by a filter on the measured thread that
 //! turns each one into a signal, whose handler counts it and lets it fail.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation, unsafe_code)]
 
 mod common;
 

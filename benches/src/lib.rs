@@ -4,6 +4,8 @@
 //! segment of a candidate, the same two pinned processes bounce a bare cache line, and the segment counts only if the
 //! two probes agree.
 
+#![warn(missing_docs)]
+
 pub mod machine;
 pub mod ping_pong;
 pub mod ratio;

@@ -20,6 +20,8 @@
 //! | `watcher`    | the library's one thread: handshakes and liveness                                |
 //! | `sys`        | one file per family of system calls                                              |
 
+#![warn(missing_docs)]
+
 mod doorbell;
 mod sync;
 

@@ -55,6 +55,7 @@
 //! | `consumer` | [`Consumer`], [`Frame`] |
 //! | `error` | one small enum per operation |
 
+#![warn(missing_docs)]
 #![cfg_attr(not(loom), no_std)]
 
 extern crate alloc;
