@@ -1,0 +1,141 @@
+//! One thread on both ends: what each call does to the positions, and what misuse does.
+#![cfg(not(loom))]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use memit_ringbuf::{Capacity, ClaimError, Consumer, Header, HeapCursor, HeapRing, Held, Key, PeerCursor, Producer};
+
+const HEADER: Header = Header { channel: 1, kind: 1, flags: 0 };
+
+fn ring() -> (Producer<HeapRing, HeapCursor>, Consumer<HeapRing, HeapCursor>, HeapCursor) {
+    let memory = HeapRing::new(Capacity::new(4096).unwrap());
+    let head = HeapCursor::new();
+    let key = Key::new(0xF00D_0000_0000_0003).unwrap();
+    let producer = Producer::new(memory.clone(), head.clone(), key);
+    (producer, Consumer::new(memory, head.clone(), key), head)
+}
+
+fn send(producer: &Producer<HeapRing, HeapCursor>, payload: &[u8]) {
+    let mut claim = producer.try_claim(payload.len()).unwrap();
+    claim.write(0, payload);
+    claim.commit(HEADER);
+}
+
+#[test]
+fn the_head_is_published_once_a_quarter_of_the_ring_is_released() {
+    let (producer, mut consumer, head) = ring();
+    for lines in 1..=16 {
+        send(&producer, &[]);
+        consumer.poll().unwrap().unwrap().release();
+        assert_eq!(consumer.head(), lines * 64);
+        let published = if lines == 16 { 1024 } else { 0 };
+        assert_eq!((consumer.published_head(), head.load()), (published, published));
+    }
+    assert!(!consumer.publish_head());
+    send(&producer, &[]);
+    consumer.poll().unwrap().unwrap().release();
+    assert!(consumer.publish_head());
+    assert_eq!(head.load(), 17 * 64);
+}
+
+#[test]
+fn the_head_is_published_once_a_quarter_of_the_ring_was_padding() {
+    let (producer, mut consumer, head) = ring();
+    for _ in 0..16 {
+        producer.try_claim(48).unwrap().abort();
+    }
+    assert!(consumer.poll().unwrap().is_none());
+    assert_eq!(head.load(), 1024);
+}
+
+#[test]
+fn full_names_the_head_that_makes_room() {
+    let (producer, mut consumer, _) = ring();
+    for _ in 0..63 {
+        send(&producer, &[]);
+    }
+    assert_eq!(producer.try_claim(48).unwrap_err(), ClaimError::Full { wanted: 64 });
+    // At the end of the ring only one line is left: padding, then two lines behind it.
+    assert_eq!(producer.try_claim(49).unwrap_err(), ClaimError::Full { wanted: 192 });
+    consumer.poll().unwrap().unwrap().release();
+    consumer.publish_head();
+    producer.try_claim(48).unwrap().abort();
+    assert_eq!(producer.tail(), 4096);
+}
+
+#[test]
+fn readiness_is_seen_without_side_effects() {
+    let (producer, mut consumer, _) = ring();
+    assert!(!consumer.is_ready());
+    let claim = producer.try_claim(0).unwrap();
+    assert!(!consumer.is_ready());
+    claim.abort();
+    assert!(consumer.is_ready() && consumer.is_ready());
+    assert_eq!(consumer.head(), 0);
+    assert!(consumer.poll().unwrap().is_none());
+    assert!(!consumer.is_ready());
+    assert_eq!(consumer.head(), 64);
+}
+
+#[test]
+fn a_guard_keeps_everyone_else_out_until_it_is_dropped() {
+    let (producer, _, _) = ring();
+    let mut guard = producer.exclusive().unwrap();
+    guard.try_claim(0).unwrap().abort();
+    assert_eq!(producer.exclusive().unwrap_err(), Held);
+    assert_eq!(producer.try_claim(0).unwrap_err(), ClaimError::Held);
+    assert_eq!((producer.tail(), guard.tail()), (0, 64));
+    drop(guard);
+    assert_eq!(producer.tail(), 64);
+    producer.try_claim(0).unwrap().abort();
+    drop(producer.exclusive().unwrap());
+}
+
+#[test]
+#[allow(unsafe_code)]
+fn a_view_shows_the_payload_where_it_lies() {
+    let (producer, mut consumer, _) = ring();
+    for len in [0, 5, 48, 100, 496] {
+        let payload: Vec<u8> = (0..len).collect::<Vec<u16>>().iter().map(|byte| byte.to_le_bytes()[0]).collect();
+        send(&producer, &payload);
+        let frame = consumer.poll().unwrap().unwrap();
+        // SAFETY: this thread is the producer, and writes nothing while the view lives.
+        let view = unsafe { frame.view() };
+        assert_eq!(view, payload);
+        assert_eq!(view.as_ptr().addr() % 16, 0);
+        frame.release();
+    }
+}
+
+#[test]
+fn a_write_outside_the_claim_panics_and_aborts_it() {
+    for (offset, len) in [(0, 17), (8, 9), (24, 0), (4, 4), (usize::MAX & !7, 16)] {
+        let (producer, mut consumer, _) = ring();
+        let outside = catch_unwind(AssertUnwindSafe(|| {
+            let mut claim = producer.try_claim(16).unwrap();
+            claim.write(offset, &vec![0; len]);
+            claim.commit(HEADER);
+        }));
+        assert!(outside.is_err(), "{len} bytes at {offset}");
+        assert!(consumer.poll().unwrap().is_none());
+        assert_eq!(consumer.head(), 64, "the claim became padding");
+    }
+}
+
+#[test]
+fn a_read_outside_the_payload_panics_and_leaves_the_frame() {
+    let (producer, mut consumer, _) = ring();
+    send(&producer, &[7; 16]);
+    for (offset, len) in [(0, 17), (8, 9), (24, 0), (4, 4), (usize::MAX & !7, 16)] {
+        let outside = catch_unwind(AssertUnwindSafe(|| {
+            consumer.poll().unwrap().unwrap().copy_range_to(offset, &mut vec![0; len]);
+        }));
+        assert!(outside.is_err(), "{len} bytes at {offset}");
+    }
+    for len in [0, 15, 17] {
+        let wrong = catch_unwind(AssertUnwindSafe(|| consumer.poll().unwrap().unwrap().copy_to(&mut vec![0; len])));
+        assert!(wrong.is_err(), "the whole payload into {len} bytes");
+    }
+    consumer.poll().unwrap().unwrap().copy_to(&mut [0; 16]);
+}
