@@ -3,6 +3,8 @@
 //! It is used through the `memit` crate, which re-exports it and documents it: the code that it writes refers to
 //! `memit`.
 
+#![warn(missing_docs)]
+
 mod archived_debug;
 mod bounds;
 mod message;
