@@ -3,10 +3,22 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use memit_ringbuf::{Capacity, ClaimError, Consumer, Header, HeapCursor, HeapRing, Held, Key, PeerCursor, Producer};
+use memit_ringbuf::{
+    Capacity, ClaimError, Consumer, Header, HeapCursor, HeapRing, Held, Key, MappedRing, MappedRingMut, PeerCursor,
+    Producer,
+};
 
 const HEADER: Header = Header { channel: 1, kind: 1, flags: 0 };
+
+/// Threads share a producer and hand a consumer on.
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    fn moved<T: Send>() {}
+    shared::<Producer<MappedRingMut<Arc<()>>, HeapCursor>>();
+    moved::<Consumer<MappedRing<Arc<()>>, HeapCursor>>();
+};
 
 fn ring() -> (Producer<HeapRing, HeapCursor>, Consumer<HeapRing, HeapCursor>, HeapCursor) {
     let memory = HeapRing::new(Capacity::new(4096).unwrap());
