@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use memit_engine::{
-    AlignedBytes, Busy, CallError, CallToken, Disconnect, Link, Patience, Port, ReplyStatus, SendError, WaitStrategy,
-    Wakeup,
+    AlignedBytes, Announced, Busy, CallError, CallToken, Disconnect, Link, Patience, Port, ReplyStatus, SendError,
+    WaitStrategy, Wakeup,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -229,7 +229,7 @@ struct Talker {
 
 impl memit_engine::Handler for Talker {
     fn connected(&mut self, _: &Arc<Link>) {}
-    fn announced(&mut self, _: &Arc<Link>, _: memit_engine::Announced<'_>) -> Result<(), memit_engine::Violation> {
+    fn announced(&mut self, _: &Arc<Link>, _: Announced<'_>) -> Result<(), memit_engine::Violation> {
         Ok(())
     }
     fn message(&mut self, _: memit_engine::Incoming<'_>) {
@@ -239,6 +239,38 @@ impl memit_engine::Handler for Talker {
         }
     }
     fn disconnected(&mut self, _: &Arc<Link>, _: &Disconnect) {}
+}
+
+#[test]
+fn the_dispatching_thread_announces_while_another_waits_to() {
+    within_deadline(|| {
+        let (_dir, main, renderer) = pair(WaitStrategy::Park);
+        let link = links_to_renderers(&main, 1).remove(0);
+        while link.send(CHANNEL, &[0; 500], Patience::Now).is_ok() {}
+        let schema = vec![b'x'; 5_000];
+        let first = Announced { channel: 10, name: "first", message: &schema, ..ANNOUNCED };
+        let second = Announced { channel: 11, name: "second", ..ANNOUNCED };
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| link.announce(&first, Patience::ByPolicy));
+            let dispatch = main.dispatch().unwrap();
+            link.announce(&second, Patience::ByPolicy).unwrap();
+            link.send(11, b"from the dispatching thread", Patience::ByPolicy).unwrap();
+            drop(dispatch);
+            let mut seen = Recorder::default();
+            let reader = scope.spawn(move || {
+                dispatch_until(&renderer, &mut seen, |seen| seen.announced.len() == 3);
+                seen
+            });
+            let mut nothing = Recorder::default();
+            while !reader.is_finished() {
+                let mut dispatch = main.dispatch().unwrap();
+                dispatch.wait(Some(Instant::now() + Duration::from_millis(1)));
+                dispatch.poll(16, &mut nothing);
+            }
+            waiting.join().unwrap().unwrap();
+            assert!(reader.join().unwrap().disconnected.is_empty());
+        });
+    });
 }
 
 #[test]
@@ -271,7 +303,7 @@ struct Nested {
 
 impl memit_engine::Handler for Nested {
     fn connected(&mut self, _: &Arc<Link>) {}
-    fn announced(&mut self, _: &Arc<Link>, _: memit_engine::Announced<'_>) -> Result<(), memit_engine::Violation> {
+    fn announced(&mut self, _: &Arc<Link>, _: Announced<'_>) -> Result<(), memit_engine::Violation> {
         Ok(())
     }
     fn message(&mut self, message: memit_engine::Incoming<'_>) {
@@ -554,7 +586,7 @@ fn a_listener_that_panics_leaves_the_port_sound() {
     struct Panics(usize);
     impl memit_engine::Handler for Panics {
         fn connected(&mut self, _: &Arc<Link>) {}
-        fn announced(&mut self, _: &Arc<Link>, _: memit_engine::Announced<'_>) -> Result<(), memit_engine::Violation> {
+        fn announced(&mut self, _: &Arc<Link>, _: Announced<'_>) -> Result<(), memit_engine::Violation> {
             Ok(())
         }
         fn message(&mut self, message: memit_engine::Incoming<'_>) {

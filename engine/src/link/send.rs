@@ -6,7 +6,7 @@ use std::time::Instant;
 use memit_ringbuf::{ClaimError, Header};
 
 use super::Link;
-use crate::channels::{Announced, UnderWay};
+use crate::channels::{Announced, MAX_CHANNEL_NAME, UnderWay};
 use crate::doorbell::protocol::Kinds;
 use crate::error::{Disconnect, SendError};
 use crate::frame::{ANNOUNCE, MORE, Outgoing};
@@ -43,6 +43,12 @@ pub(super) enum Offer {
     Ended(Disconnect),
 }
 
+/// There is no space for `len` bytes before the peer has consumed up to `wanted`.
+struct NoSpace {
+    wanted: u64,
+    len: usize,
+}
+
 impl Link {
     /// Sends a message on an announced channel.
     ///
@@ -61,29 +67,45 @@ impl Link {
     /// that was announced.
     ///
     /// # Errors
-    /// As for [`send`](Self::send). After `Full` or `Timeout` a part may have been sent; the next call goes on there.
+    /// As for [`send`](Self::send). After `Full` or `Timeout` a part may have been sent; the next call goes on there,
+    /// whichever channel it is for.
     pub fn announce(&self, announced: &Announced<'_>, patience: Patience) -> Result<(), SendError> {
+        loop {
+            if let Some(refusal) = self.refusal() {
+                return Err(refusal.into());
+            }
+            // The lock is not held while this thread waits: the dispatching thread may want to announce, too.
+            let Some(full) = self.offer_announcement(announced)? else { return Ok(()) };
+            self.await_space(full, patience)?;
+        }
+    }
+
+    /// Sends what is left of the announcement that is under way, if any, and then this one, as far as there is space.
+    fn offer_announcement(&self, announced: &Announced<'_>) -> Result<Option<NoSpace>, SendError> {
         let most = self.max_payload();
         let mut under_way = self.channels.lock();
         while !self.channels.contains(announced.channel) {
             let current = match &mut *under_way {
                 Some(current) => current,
-                None => under_way.insert(UnderWay::begin(announced).ok_or(SendError::TooLarge {
-                    len: announced.name.len(),
-                    max: crate::channels::MAX_CHANNEL_NAME,
-                })?),
+                None => {
+                    let max = MAX_CHANNEL_NAME;
+                    let begun = UnderWay::begin(announced);
+                    under_way.insert(begun.ok_or(SendError::TooLarge { len: announced.name.len(), max })?)
+                }
             };
             while let Some((piece, more)) = current.piece(most) {
                 let flags = if more { MORE } else { 0 };
                 let header = Header { channel: current.channel, kind: ANNOUNCE, flags };
                 let len = piece.len();
-                self.transmit(&Outgoing { header, prefix: &[], payload: piece }, patience)?;
+                if let Some(full) = self.offer_or_queue(&Outgoing { header, prefix: &[], payload: piece })? {
+                    return Ok(Some(full));
+                }
                 current.advance(len);
             }
             self.channels.insert(current.channel);
             *under_way = None;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Neither ended nor inherited through a fork.
@@ -108,31 +130,44 @@ impl Link {
     /// Sends a frame behind what waits in the backlog, by `patience`.
     #[cold]
     fn transmit(&self, frame: &Outgoing<'_>, patience: Patience) -> Result<(), SendError> {
-        let len = frame.len();
         loop {
             if let Some(refusal) = self.refusal() {
                 return Err(refusal.into());
             }
-            let wanted = match self.offer(frame) {
-                Offer::Sent => return Ok(()),
-                Offer::Full { wanted } => wanted,
-                Offer::TooLarge { max } => return Err(SendError::TooLarge { len, max }),
-                Offer::Ended(reason) => return Err(SendError::Disconnected(reason)),
-            };
-            if thread::dispatches(self.port_token) {
-                let queued = self.backlog.lock().push(frame.header, frame.prefix, frame.payload);
-                return if queued { Ok(()) } else { Err(SendError::Full { len }) };
-            }
-            match patience {
-                Patience::Now => return Err(SendError::Full { len }),
-                Patience::Until(deadline) if Instant::now() >= deadline => return Err(SendError::Timeout { len }),
-                _ => {}
-            }
-            if thread::dispatches(self.peer_token) {
-                return Err(SendError::WouldDeadlock);
-            }
-            self.wait_for_space(wanted, patience.deadline(), || false);
+            let Some(full) = self.offer_or_queue(frame)? else { return Ok(()) };
+            self.await_space(full, patience)?;
         }
+    }
+
+    /// Offers a frame to the ring; the dispatching thread's goes to the backlog when there is no space. Says if the
+    /// thread may wait for some.
+    fn offer_or_queue(&self, frame: &Outgoing<'_>) -> Result<Option<NoSpace>, SendError> {
+        let len = frame.len();
+        match self.offer(frame) {
+            Offer::Sent => Ok(None),
+            Offer::TooLarge { max } => Err(SendError::TooLarge { len, max }),
+            Offer::Ended(reason) => Err(SendError::Disconnected(reason)),
+            Offer::Full { wanted } if !thread::dispatches(self.port_token) => Ok(Some(NoSpace { wanted, len })),
+            Offer::Full { .. } => {
+                let queued = self.backlog.lock().push(frame.header, frame.prefix, frame.payload);
+                if queued { Ok(None) } else { Err(SendError::Full { len }) }
+            }
+        }
+    }
+
+    /// Waits for space once, by `patience`.
+    fn await_space(&self, full: NoSpace, patience: Patience) -> Result<(), SendError> {
+        let NoSpace { wanted, len } = full;
+        match patience {
+            Patience::Now => return Err(SendError::Full { len }),
+            Patience::Until(deadline) if Instant::now() >= deadline => return Err(SendError::Timeout { len }),
+            _ => {}
+        }
+        if thread::dispatches(self.peer_token) {
+            return Err(SendError::WouldDeadlock);
+        }
+        self.wait_for_space(wanted, patience.deadline(), || false);
+        Ok(())
     }
 
     /// Offers a frame to the ring behind the backlog, without waiting.
