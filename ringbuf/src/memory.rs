@@ -19,6 +19,7 @@ mod copy;
 mod heap;
 mod mapped;
 
+pub use copy::{copy_from_words, copy_to_words};
 pub use heap::{HeapCursor, HeapRing};
 pub use mapped::{MappedRing, MappedRingMut};
 

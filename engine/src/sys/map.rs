@@ -5,7 +5,7 @@
 //! 1. From `base` on, `len` bytes are mapped, until `Drop`, in the process and epoch that made the map. The file
 //!    behind them cannot shrink: a [`ReadWriteMap`] is of memory that its maker seals, a [`ReadOnlyMap`] of memory
 //!    that was found sealed.
-//! 2. The bytes are touched by atomic accesses and by [`bytes`] alone; those of a read-only map by relaxed loads of
+//! 2. The bytes are touched by atomic accesses and by the ring's copies alone; those of a read-only map by relaxed loads of
 //!    at most eight bytes, which are the accesses that Rust defines for read-only memory.
 //! 3. A forked child inherits no map that it has a handle of (`MADV_DONTFORK`). Every operation of this crate asks
 //!    for the epoch before it comes here; `Drop` in a child leaves the address alone, since something else may be
@@ -17,10 +17,10 @@ use std::os::fd::BorrowedFd;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use memit_ringbuf::{copy_from_words, copy_to_words};
 use rustix::io::{self, Errno};
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 
-use crate::sys::bytes;
 use crate::sys::fork::Epoch;
 
 /// Memory that this process writes and others may read.
@@ -61,9 +61,7 @@ impl ReadWriteMap {
     /// Writes `from` at `offset`. The caller sees to it that no other thread writes there at the same time: a
     /// mixture is what a reader would find.
     pub(crate) fn write(&self, offset: usize, from: &[u8]) {
-        let to = self.0.at(offset, from.len().next_multiple_of(8));
-        // SAFETY: `at` checked that all of it is mapped and aligned (invariants 1 and 4), and the map is writable.
-        unsafe { bytes::copy_to_shared(from, to.as_ptr()) };
+        copy_to_words(self.0.words(offset, from.len()), from);
     }
 
     /// The address of `len` bytes at `offset`.
@@ -111,9 +109,7 @@ impl ReadOnlyMap {
 
     /// Copies the bytes at `offset` out. The peer may change them meanwhile; the copy is what counts.
     pub(crate) fn read(&self, offset: usize, to: &mut [u8]) {
-        let from = self.0.at(offset, to.len().next_multiple_of(8));
-        // SAFETY: `at` checked that all of it is mapped and aligned (invariants 1 and 4).
-        unsafe { bytes::copy_from_shared(from.as_ptr(), to) };
+        copy_from_words(self.0.words(offset, to.len()), to);
     }
 
     /// The address of `len` bytes at `offset`, to be read only.
@@ -166,6 +162,15 @@ impl Mapping {
             unsafe { mm::madvise(mapping.base.as_ptr().cast(), len, advice) }?;
         }
         Ok(mapping)
+    }
+
+    /// The words that `len` bytes at `offset` fill, in part or whole.
+    fn words(&self, offset: usize, len: usize) -> &[AtomicU64] {
+        let words = len.div_ceil(size_of::<AtomicU64>());
+        let first = self.at(offset, words * size_of::<AtomicU64>());
+        // SAFETY: `at` checked that all of them are mapped and aligned (invariants 1 and 4); they are only accessed as
+        // atomics or by opaque copies (invariant 2), and live as long as `self`.
+        unsafe { std::slice::from_raw_parts(first.cast().as_ptr(), words) }
     }
 
     /// The address at `offset`, from which on `len` bytes are mapped.

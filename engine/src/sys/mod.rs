@@ -1,7 +1,6 @@
 //! Linux, one file for each family of calls.
 
 pub(crate) mod barrier;
-pub(crate) mod bytes;
 pub(crate) mod discard;
 pub(crate) mod epoll;
 pub(crate) mod fdset;

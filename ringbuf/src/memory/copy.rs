@@ -36,6 +36,38 @@ impl Word for crate::sync::AtomicU64 {
     }
 }
 
+/// Copies `src` over the words from `dst`'s start, where a peer may read them at any moment. The rest of the last word
+/// becomes zero, or keeps what it held. Bytes for which there are no words are left out.
+///
+/// Cut to the words, not checked: a copy that can panic would force open claims into memory.
+#[inline]
+#[allow(unsafe_code)]
+pub fn copy_to_words(dst: &[real::AtomicU64], src: &[u8]) {
+    if src.len().min(size_of_val(dst)) <= LONGEST_WORDWISE {
+        store_words(dst, src);
+        return;
+    }
+    let len = src.len().min(size_of_val(dst));
+    // SAFETY: `dst` covers `len` bytes, atomics all of them, so they may be written through a shared borrow. `src` has
+    // as many, and cannot overlap them, being borrowed as plain bytes.  `len` is longer
+    // than what goes by words.
+    unsafe { copy_opaque(src.as_ptr(), dst.as_ptr().cast_mut().cast(), len) };
+}
+
+/// Copies the words from `src`'s start over `dst`, while a peer may write them at any moment. Bytes for which there are
+/// no words are left alone.
+#[inline]
+#[allow(unsafe_code)]
+pub fn copy_from_words(src: &[real::AtomicU64], dst: &mut [u8]) {
+    if dst.len().min(size_of_val(src)) <= LONGEST_WORDWISE {
+        load_words(src, dst);
+        return;
+    }
+    let len = dst.len().min(size_of_val(src));
+    // SAFETY: `src` covers `len` readable bytes, `dst` has as many, and a `&mut` to private bytes overlaps nothing.
+    unsafe { copy_opaque(src.as_ptr().cast(), dst.as_mut_ptr(), len) };
+}
+
 /// Copies `src` over the words from `dst`'s start. The rest of the last word becomes zero.
 ///
 /// `dst` has at least as many words as `src` fills, in part or whole; what does not fit is left
@@ -110,7 +142,7 @@ fn write_partial(bytes: &mut [u8], mut word: u64) {
     }
 }
 
-/// Copies `len` bytes, more than [`LONGEST_WORDWISE`], in assembly that the compiler cannot look
+/// Copies `len` bytes, 64 or more, in assembly that the compiler cannot look
 /// into.
 ///
 /// From 1 KiB on, one string instruction is the fastest, except where the target's place in its
@@ -124,7 +156,7 @@ fn write_partial(bytes: &mut [u8], mut word: u64) {
 /// APM 2, 7.1).
 ///
 /// # Safety
-/// `len` is more than [`LONGEST_WORDWISE`]; `src` is valid for reads and `dst` for writes of `len`
+/// `len` is 64 or more; `src` is valid for reads and `dst` for writes of `len`
 /// bytes, and the two do not overlap. Other threads and processes may access the shared side
 /// meanwhile; the bytes copied are then any mix.
 // `extern "C"`, so that callers in other crates know that it never unwinds.

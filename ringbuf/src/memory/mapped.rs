@@ -14,7 +14,7 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::slice;
 
-use super::copy::{self, LONGEST_WORDWISE};
+use super::copy;
 use super::{RingRead, RingView, RingWrite};
 use crate::layout::{Capacity, LINE};
 use crate::sync::real::{AtomicU64, Ordering};
@@ -90,17 +90,7 @@ impl<K> RingRead for MappedRing<K> {
     fn copy_to(&self, offset: usize, dst: &mut [u8]) {
         let words = self.words_from(offset);
         debug_assert!(dst.len() <= size_of_val(words), "a copy reaches over the ring's end");
-        if dst.len() <= LONGEST_WORDWISE {
-            copy::load_words(words, dst);
-            return;
-        }
-        // Cut to the ring, not checked: a copy that can panic would force open claims into memory.
-        let len = dst.len().min(size_of_val(words));
-        // SAFETY: `words` covers `len` readable bytes (invariant 3), `dst` has as many, and a
-        // `&mut` to private bytes cannot overlap the ring (invariant 2).
-        unsafe {
-            copy::copy_opaque(words.as_ptr().cast(), dst.as_mut_ptr(), len);
-        }
+        copy::copy_from_words(words, dst);
     }
 }
 
@@ -159,17 +149,7 @@ impl<K> RingWrite for MappedRingMut<K> {
     fn copy_from(&self, offset: usize, src: &[u8]) {
         let words = self.0.words_from(offset);
         debug_assert!(src.len() <= size_of_val(words), "a copy reaches over the ring's end");
-        if src.len() <= LONGEST_WORDWISE {
-            copy::store_words(words, src);
-            return;
-        }
-        // Cut to the ring, not checked: a copy that can panic would force open claims into memory.
-        let len = src.len().min(size_of_val(words));
-        // SAFETY: `words` covers `len` writable bytes, atomics all of them (invariants 1 and 3),
-        // `src` has as many, and a slice of private bytes cannot overlap the ring (invariant 2).
-        unsafe {
-            copy::copy_opaque(src.as_ptr(), words.as_ptr().cast_mut().cast(), len);
-        }
+        copy::copy_to_words(words, src);
     }
 }
 
