@@ -52,7 +52,10 @@ impl<'a> Announced<'a> {
     fn decode(channel: u16, bytes: &'a [u8], max_schema: usize) -> Result<Self, Disconnect> {
         let short = || Disconnect::violation("an announcement is shorter than its lengths say");
         let (name, rest) = bytes.split_first_chunk::<2>().ok_or_else(short)?;
-        let (_zero, mut rest) = rest.split_first_chunk::<2>().ok_or_else(short)?;
+        let (reserved, mut rest) = rest.split_first_chunk::<2>().ok_or_else(short)?;
+        if *reserved != [0; 2] {
+            return Err(Disconnect::violation("an announcement's reserved bytes are not zero"));
+        }
         let mut lengths = [0; 3];
         for length in &mut lengths {
             let (word, after) = rest.split_first_chunk::<4>().ok_or_else(short)?;
@@ -264,6 +267,9 @@ mod tests {
         let mut longer = whole.clone();
         longer.push(0);
         assert!(IncomingChannels::new(128, 100).piece(1, &longer, false, |_| ()).is_err());
+        let mut reserved = whole.clone();
+        reserved[2] = 1;
+        assert!(IncomingChannels::new(128, 100).piece(1, &reserved, false, |_| ()).is_err());
         let mut incoming = IncomingChannels::new(128, 100);
         incoming.piece(1, &whole[..5], true, |_| ()).unwrap();
         assert!(incoming.piece(2, &whole, false, |_| ()).is_err(), "interrupted");

@@ -25,8 +25,9 @@ use crate::{
 #[cfg(not(target_endian = "little"))]
 compile_error!("memit's payloads are little-endian on the wire and are read in place; this target is big-endian");
 
-/// How many levels of indirection (vectors, boxes, maps, long strings) may stand between a message and its innermost
-/// part. A deeper message is refused when it arrives, before its depth could exhaust the stack.
+/// How many levels a message may have, counting itself and its innermost part, where each vector, box, map and long
+/// string is one: 126 of them may stand one within the other. A deeper message is refused when it arrives, before its
+/// depth could exhaust the stack.
 pub const MAX_DEPTH: usize = 128;
 
 /// The alignment that memit gives to the bytes of a message, and so the most that a message may need.
