@@ -16,6 +16,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::Disconnect;
 
 const HEADER: usize = 16;
+/// The most channels that one side may announce on a connection; a receiver may allow fewer.
+pub const MAX_CHANNELS: u16 = 4096;
 /// The longest name of a channel, in bytes.
 pub const MAX_CHANNEL_NAME: usize = 1024;
 
@@ -36,6 +38,9 @@ pub struct Announced<'a> {
 
 impl<'a> Announced<'a> {
     fn encode(&self) -> Option<Vec<u8>> {
+        if self.name.len() > MAX_CHANNEL_NAME {
+            return None;
+        }
         let mut bytes = Vec::with_capacity(HEADER + self.name.len() + self.message.len());
         bytes.extend_from_slice(&u16::try_from(self.name.len()).ok()?.to_le_bytes());
         bytes.extend_from_slice(&[0; 2]);
@@ -105,7 +110,7 @@ pub(crate) struct UnderWay {
 }
 
 impl UnderWay {
-    /// Starts to announce; `None` where a length does not fit its field.
+    /// Starts to announce; `None` if the name is too long, or a schema does not fit its field.
     pub(crate) fn begin(announced: &Announced<'_>) -> Option<Self> {
         Some(Self { channel: announced.channel, bytes: announced.encode()?, sent: 0 })
     }
@@ -123,8 +128,8 @@ impl UnderWay {
 }
 
 impl OutgoingChannels {
-    pub(crate) fn new(max_channels: u16) -> Self {
-        let words = usize::from(max_channels).div_ceil(64);
+    pub(crate) fn new() -> Self {
+        let words = usize::from(MAX_CHANNELS / 64);
         Self { announced: (0..words).map(|_| AtomicU64::new(0)).collect(), under_way: Mutex::default() }
     }
 
@@ -254,7 +259,10 @@ mod tests {
         let long = [b'x'; 101];
         assert!(send(&mut incoming, &Announced { channel: 2, message: &long, ..TICK }, 1000).is_err(), "schema");
         let name = "n".repeat(MAX_CHANNEL_NAME + 1);
-        assert!(send(&mut incoming, &Announced { channel: 3, name: &name, ..TICK }, 9).is_err(), "name");
+        assert!(UnderWay::begin(&Announced { channel: 3, name: &name, ..TICK }).is_none(), "name");
+        let mut forged = TICK.encode().unwrap();
+        forged[..2].copy_from_slice(&u16::MAX.to_le_bytes());
+        assert!(incoming.piece(3, &forged, false, |_| ()).is_err(), "forged name");
     }
 
     #[test]
@@ -284,7 +292,7 @@ mod tests {
 
     #[test]
     fn announced_channels_are_remembered_by_their_number() {
-        let channels = OutgoingChannels::new(4096);
+        let channels = OutgoingChannels::new();
         assert!(!channels.contains(4095));
         channels.insert(4095);
         assert!(channels.contains(4095) && !channels.contains(63) && !channels.contains(u16::MAX));

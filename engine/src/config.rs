@@ -43,7 +43,8 @@ pub struct Config {
     pub max_half_open: usize,
     /// Bytes of the outbox that a peer may ask this endpoint to map. Default 64 MiB.
     pub max_peer_outbox: usize,
-    /// Channels that one peer may announce. Default 4,096.
+    /// Channels that one peer may announce, and no more than [`MAX_CHANNELS`](crate::MAX_CHANNELS), the default. A peer
+    /// that announces more is disconnected; it is not told of a lower limit before.
     pub max_channels: u16,
     /// Bytes of schema text that one announced channel may bring. Default 64 KiB.
     pub max_schema: usize,

@@ -62,7 +62,7 @@ mod watcher;
 pub use crate::{
     aligned::AlignedBytes,
     call::{CallToken, ReplyStatus},
-    channels::{Announced, MAX_CHANNEL_NAME},
+    channels::{Announced, MAX_CHANNEL_NAME, MAX_CHANNELS},
     config::{Authorize, Config, Credentials, FullTrust, InvalidConfig, Trust, WaitStrategy},
     error::{Busy, CallError, Disconnect, ReplyError, SendError, Violation},
     link::{Link, Patience},

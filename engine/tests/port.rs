@@ -273,6 +273,163 @@ fn the_dispatching_thread_announces_while_another_waits_to() {
     });
 }
 
+/// Sends `count` messages to `to` for each message that arrives.
+struct Relay {
+    to: u64,
+    count: u32,
+    links: Vec<Arc<Link>>,
+}
+
+impl memit_engine::Handler for Relay {
+    fn connected(&mut self, _: &Arc<Link>) {}
+    fn announced(&mut self, _: &Arc<Link>, _: Announced<'_>) -> Result<(), memit_engine::Violation> {
+        Ok(())
+    }
+    fn message(&mut self, _: memit_engine::Incoming<'_>) {
+        let to = self.links.iter().find(|link| link.id() == self.to).unwrap();
+        for number in 0..self.count {
+            to.send(CHANNEL, &numbered(number, 500), Patience::ByPolicy).unwrap();
+        }
+    }
+    fn disconnected(&mut self, _: &Arc<Link>, _: &Disconnect) {}
+}
+
+#[test]
+fn the_backlog_of_a_peer_that_was_silent_for_long_goes_out_as_it_reads() {
+    for wait in STRATEGIES {
+        within_deadline(move || {
+            let dir = tempfile::tempdir().unwrap();
+            let main = Port::bind("app", config(&dir, wait)).unwrap();
+            let talks = Port::connect("app", config(&dir, wait)).unwrap();
+            let listens = Port::connect("app", config(&dir, wait)).unwrap();
+            let count = 200;
+            let to = listens.links()[0].id();
+            let link = link_to_main(&talks);
+            let links = links_to_renderers(&main, 2);
+            let dispatcher = {
+                let main = main.clone();
+                thread::spawn(move || {
+                    let mut relay = Relay { to, count, links };
+                    let mut dispatch = main.dispatch().unwrap();
+                    while dispatch.wait(None) != Wakeup::ShutDown {
+                        dispatch.poll(64, &mut relay);
+                    }
+                })
+            };
+            // Its answer shows that main has come round to it, and that it was silent since.
+            link.call(CHANNEL, b"", Some(Instant::now() + Duration::from_millis(20)), &mut AlignedBytes::new()).ok();
+            link.send(CHANNEL, b"go", Patience::ByPolicy).unwrap();
+            let mut seen = Recorder::default();
+            dispatch_until(&listens, &mut seen, |seen| seen.messages.len() == 2 * count as usize);
+            main.shutdown();
+            dispatcher.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn under_full_trust_a_listener_may_call_the_sender_whatever_the_padding() {
+    within_deadline(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut trusting = config(&dir, WaitStrategy::Adaptive);
+        trusting.ring_capacity = 4096;
+        #[allow(unsafe_code)]
+        // SAFETY: the peer is this test, which keeps the protocol.
+        let full = unsafe { memit_engine::Trust::full() };
+        trusting.trust = full;
+        let main = Port::bind("app", trusting).unwrap();
+        let mut small = config(&dir, WaitStrategy::Adaptive);
+        small.ring_capacity = 4096;
+        let renderer = Port::connect("app", small).unwrap();
+        let link = link_to_main(&renderer);
+        let calls = Arc::new(AtomicUsize::new(0));
+        struct Calls(Arc<AtomicUsize>);
+        impl memit_engine::Handler for Calls {
+            fn connected(&mut self, link: &Arc<Link>) {
+                link.announce(&ANNOUNCED, Patience::ByPolicy).unwrap();
+            }
+            fn announced(&mut self, _: &Arc<Link>, _: Announced<'_>) -> Result<(), memit_engine::Violation> {
+                Ok(())
+            }
+            fn message(&mut self, message: memit_engine::Incoming<'_>) {
+                if self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(3) {
+                    message.link.call(CHANNEL, b"back", None, &mut AlignedBytes::new()).unwrap();
+                }
+            }
+            fn disconnected(&mut self, _: &Arc<Link>, reason: &Disconnect) {
+                panic!("{reason}");
+            }
+        }
+        let count = 3_000;
+        thread::scope(|scope| {
+            scope.spawn(|| dispatch_to_the_end(&renderer, &mut Recorder::default()));
+            scope.spawn(|| {
+                for number in 0..count {
+                    let len = number as usize * 37 % 490;
+                    link.send(CHANNEL, &numbered(number, len), Patience::ByPolicy).unwrap();
+                }
+            });
+            let mut dispatch = main.dispatch().unwrap();
+            let mut handler = Calls(Arc::clone(&calls));
+            loop {
+                dispatch.poll(16, &mut handler);
+                if calls.load(Ordering::Relaxed) == count as usize {
+                    break;
+                }
+                dispatch.wait(None);
+            }
+            main.shutdown();
+        });
+    });
+}
+
+#[test]
+fn a_handler_that_panics_at_an_arrival_or_an_end_loses_nobody_elses() {
+    /// Panics at its first arrival and at its first end.
+    #[derive(Default)]
+    struct Panics {
+        connected: usize,
+        disconnected: usize,
+    }
+    impl memit_engine::Handler for Panics {
+        fn connected(&mut self, _: &Arc<Link>) {
+            self.connected += 1;
+            assert_ne!(self.connected, 1, "as asked");
+        }
+        fn announced(&mut self, _: &Arc<Link>, _: Announced<'_>) -> Result<(), memit_engine::Violation> {
+            Ok(())
+        }
+        fn message(&mut self, _: memit_engine::Incoming<'_>) {}
+        fn disconnected(&mut self, _: &Arc<Link>, _: &Disconnect) {
+            self.disconnected += 1;
+            assert_ne!(self.disconnected, 1, "as asked");
+        }
+    }
+    within_deadline(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let main = Port::bind("app", config(&dir, WaitStrategy::Park)).unwrap();
+        let renderers = [0; 3].map(|_| Port::connect("app", config(&dir, WaitStrategy::Park)).unwrap());
+        let mut handler = Panics::default();
+        let mut turn = |handler: &mut Panics| {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let mut dispatch = main.dispatch().unwrap();
+                dispatch.wait(None);
+                dispatch.poll(16, handler);
+            }));
+            outcome.is_err()
+        };
+        let mut panics = 0;
+        while handler.connected < 3 {
+            panics += usize::from(turn(&mut handler));
+        }
+        drop(renderers);
+        while handler.disconnected < 3 {
+            panics += usize::from(turn(&mut handler));
+        }
+        assert_eq!(panics, 2);
+    });
+}
+
 #[test]
 fn the_backlog_is_bounded() {
     within_deadline(|| {
@@ -614,6 +771,39 @@ fn a_listener_that_panics_leaves_the_port_sound() {
             dispatch.poll(16, &mut handler);
         }
         assert_eq!(handler.0, 2, "the frame that panicked is not delivered again");
+    });
+}
+
+#[test]
+fn the_descriptor_stays_readable_when_a_handler_panics_over_what_it_announced() {
+    struct Panics(usize);
+    impl memit_engine::Handler for Panics {
+        fn connected(&mut self, _: &Arc<Link>) {}
+        fn announced(&mut self, _: &Arc<Link>, _: Announced<'_>) -> Result<(), memit_engine::Violation> {
+            Ok(())
+        }
+        fn message(&mut self, _: memit_engine::Incoming<'_>) {
+            self.0 += 1;
+            assert_ne!(self.0, 1, "as asked");
+        }
+        fn disconnected(&mut self, _: &Arc<Link>, _: &Disconnect) {}
+    }
+    within_deadline(|| {
+        let (_dir, main, renderer) = pair(WaitStrategy::Adaptive);
+        let link = link_to_main(&renderer);
+        while is_readable(&main, Duration::ZERO) {
+            main.dispatch().unwrap().poll(16, &mut Recorder::default());
+        }
+        for _ in 0..3 {
+            link.send(CHANNEL, b"", Patience::Now).unwrap();
+        }
+        let mut handler = Panics(0);
+        while handler.0 < 3 {
+            assert!(is_readable(&main, DEADLINE), "{} of 3 were handled", handler.0);
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                main.dispatch().unwrap().poll(16, &mut handler);
+            }));
+        }
     });
 }
 

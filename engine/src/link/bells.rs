@@ -59,10 +59,9 @@ impl Link {
     #[cold]
     fn ring(&self, waker: &Waker, armed: u64, bell: &AtomicU32) {
         bump(bell);
-        if Kinds::of(armed).contains(Kinds::DESCRIPTOR) {
-            self.sockets.ring();
+        if !Kinds::of(armed).contains(Kinds::DESCRIPTOR) || self.sockets.ring() {
+            waker.rang(armed);
         }
-        waker.rang(armed);
     }
 
     /// Wakes the peer's threads that wait for space and for the reply in `slot`, whether or not they are armed:

@@ -45,8 +45,8 @@ impl Link {
     /// are in `reply` then.
     ///
     /// # Errors
-    /// Says how the call ended without a value. After `Timeout` the peer may still run the listeners; its answer is
-    /// dropped.
+    /// Says how the call ended without a value. After `Timeout` and `WouldDeadlock` the peer may still run the
+    /// listeners; its answer is dropped.
     pub fn call(
         &self,
         channel: u16,
@@ -92,17 +92,17 @@ impl Link {
         let remaining = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let header = CallHeader { id, remaining }.to_bytes();
         let frame = Outgoing::call(channel, &header, payload);
+        let crossing = || dispatching && self.is_crossing();
         loop {
+            if crossing() {
+                return Err(CallError::WouldDeadlock);
+            }
             let wanted = match self.offer(&frame) {
                 Offer::Sent => return Ok(()),
                 Offer::Full { wanted } => wanted,
                 Offer::TooLarge { max } => return Err(CallError::TooLarge { len: payload.len(), max }),
                 Offer::Ended(reason) => return Err(CallError::Disconnected(reason)),
             };
-            let crossing = || dispatching && self.is_crossing();
-            if crossing() {
-                return Err(CallError::WouldDeadlock);
-            }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Err(CallError::Timeout);
             }
@@ -204,7 +204,7 @@ impl Link {
             return false;
         }
         let theirs = self.peer.load_waiting();
-        // SYNC crossing-calls: what the peer's word names was answered by this very thread, or not at all.
+        // SYNC crossing-calls: pairs with `Shown`. The peer's word may name a call that was answered a moment ago.
         theirs != 0 && !self.answers.has_answered(CallId::from_peer(theirs))
     }
 

@@ -17,6 +17,7 @@ use crate::watcher::{self, Readiness, WatchId, Watched};
 pub(super) struct Sockets {
     open: RwLock<Option<Admitted>>,
     watches: Mutex<Option<Watches>>,
+    farewell: Mutex<()>,
 }
 
 struct Watches {
@@ -45,7 +46,7 @@ impl Watched for Link {
 
 impl Sockets {
     pub(super) fn new(admitted: Admitted) -> Self {
-        Self { open: RwLock::new(Some(admitted)), watches: Mutex::new(None) }
+        Self { open: RwLock::new(Some(admitted)), watches: Mutex::new(None), farewell: Mutex::new(()) }
     }
 
     fn with<T>(&self, f: impl FnOnce(&Admitted) -> T) -> Option<T> {
@@ -68,21 +69,37 @@ impl Sockets {
         }
         *link.sockets.watches.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Watches { ids: watching, _process: process });
+        if !link.is_connected() {
+            // It ended before its watches could be found.
+            link.sockets.unwatch();
+        }
         if let Some(error) = failed {
             tracing::error!(link = link.id, %error, "cannot watch a peer, so its end would go unseen; disconnecting it");
             link.disconnect(Disconnect::Died);
         }
     }
 
-    /// Rings the bell's socket.
-    pub(super) fn ring(&self) {
-        // A full queue holds a ring already, and of a peer that is gone the watcher tells.
-        let _ = self.with(|open| socket::ring_bell(open.bell.as_fd()));
+    fn unwatch(&self) {
+        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for id in watches.into_iter().flat_map(|watches| watches.ids) {
+            watcher::unwatch(id);
+        }
+    }
+
+    /// Rings the bell's socket; whether the ring will be heard, or nobody is left to hear it.
+    pub(super) fn ring(&self) -> bool {
+        match self.with(|open| socket::ring_bell(open.bell.as_fd())) {
+            None | Some(Ok(())) => true,
+            // The next message rings again. Of a peer that is gone the watcher tells.
+            Some(Err(_)) => false,
+        }
     }
 }
 
 impl Link {
     fn hear_farewell(&self) {
+        // One at a time: who reads the farewell also says why the connection ended, before another finds it gone.
+        let _alone = self.sockets.farewell.lock().unwrap_or_else(PoisonError::into_inner);
         let heard = self.sockets.with(|open| socket::read_farewell(open.socket.as_fd()));
         match heard {
             None | Some(Farewell::Nothing) => {}
@@ -119,6 +136,8 @@ impl Link {
             }
             socket::hang_up(open.socket.as_fd());
         });
+        // A socket that was hung up stays readable, and so does the descriptor of a process that ended.
+        self.sockets.unwatch();
         if let Some(port) = self.port.upgrade() {
             port.news();
         }
@@ -126,10 +145,7 @@ impl Link {
 
     /// Closes the connection's descriptors. Called once it has ended and nothing of it is to be dispatched any more.
     pub(crate) fn close_sockets(&self) {
-        let watches = self.sockets.watches.lock().unwrap_or_else(PoisonError::into_inner).take();
-        for id in watches.into_iter().flat_map(|watches| watches.ids) {
-            watcher::unwatch(id);
-        }
+        self.sockets.unwatch();
         let open = self.sockets.open.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(open);
         self.backlog.lock().clear();

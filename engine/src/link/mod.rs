@@ -107,7 +107,7 @@ impl Link {
             consumed: CachePadded::new(AtomicU64::new(0)),
             consumed_published: AtomicBool::new(false),
             backlog: Backlog::new(config.backlog_limit),
-            channels: OutgoingChannels::new(config.max_channels),
+            channels: OutgoingChannels::new(),
             caller: Caller::new(slots),
             answers: Answerer::new(slots),
             space_spin: Spin::new(config.wait),
@@ -141,6 +141,11 @@ impl Link {
     #[inline(always)]
     pub fn is_connected(&self) -> bool {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether this handle came through a fork: the connection is the parent's.
+    pub fn is_forked(&self) -> bool {
+        !self.epoch.is_current()
     }
 
     /// Why the connection ended; `None` while it lasts.

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use memit_ringbuf::{ClaimError, Header};
+use memit_ringbuf::{ClaimError, Header, reached};
 
 use super::Link;
-use crate::channels::{Announced, MAX_CHANNEL_NAME, UnderWay};
+use crate::channels::{Announced, MAX_CHANNEL_NAME, MAX_CHANNELS, UnderWay};
 use crate::doorbell::protocol::Kinds;
 use crate::error::{Disconnect, SendError};
 use crate::frame::{ANNOUNCE, MORE, Outgoing};
@@ -69,7 +69,11 @@ impl Link {
     /// # Errors
     /// As for [`send`](Self::send). After `Full` or `Timeout` a part may have been sent; the next call goes on there,
     /// whichever channel it is for.
+    ///
+    /// # Panics
+    /// If the channel's number is not below [`MAX_CHANNELS`].
     pub fn announce(&self, announced: &Announced<'_>, patience: Patience) -> Result<(), SendError> {
+        assert!(announced.channel < MAX_CHANNELS, "channel number {} is not below {MAX_CHANNELS}", announced.channel);
         loop {
             if let Some(refusal) = self.refusal() {
                 return Err(refusal.into());
@@ -110,7 +114,7 @@ impl Link {
 
     /// Neither ended nor inherited through a fork.
     #[inline(always)]
-    fn is_usable(&self) -> bool {
+    pub(crate) fn is_usable(&self) -> bool {
         self.is_connected() && self.epoch.is_current()
     }
 
@@ -149,8 +153,14 @@ impl Link {
             Offer::Ended(reason) => Err(SendError::Disconnected(reason)),
             Offer::Full { wanted } if !thread::dispatches(self.port_token) => Ok(Some(NoSpace { wanted, len })),
             Offer::Full { .. } => {
-                let queued = self.backlog.lock().push(frame.header, frame.prefix, frame.payload);
-                if queued { Ok(None) } else { Err(SendError::Full { len }) }
+                if !self.backlog.lock().push(frame.header, frame.prefix, frame.payload) {
+                    return Err(SendError::Full { len });
+                }
+                // The peer may be one that this thread does not look at until it rings, which it has no reason to.
+                if let Some(port) = self.port.upgrade() {
+                    port.look_again();
+                }
+                Ok(None)
             }
         }
     }
@@ -235,6 +245,10 @@ impl Link {
     /// The inbox is told with [`take_published`](Self::take_published).
     pub(super) fn publish_consumed(&self) {
         let head = self.consumed.load(Ordering::Relaxed);
+        // Written by the dispatching thread alone, and never back: the inbox may have published more.
+        if reached(self.own.head().load(Ordering::Relaxed), head) {
+            return;
+        }
         // SYNC head-release: pairs with the ring's producer.
         self.own.head().store(head, Ordering::Release);
         self.consumed_published.store(true, Ordering::Relaxed);

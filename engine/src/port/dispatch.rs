@@ -56,6 +56,18 @@ pub struct Dispatch<'a> {
     _here: Dispatching,
 }
 
+/// Unless it is disarmed, a handler has panicked in the middle of a poll: the bells that were heard so far are armed
+/// no more, and other news may be forgotten, so everything is to be looked at again.
+struct LookAgain<'a>(Option<&'a PortCore>);
+
+impl Drop for LookAgain<'_> {
+    fn drop(&mut self) {
+        if let Some(core) = self.0 {
+            core.news();
+        }
+    }
+}
+
 /// The inboxes, and how far round the dispatching thread is.
 pub(crate) struct Dispatcher {
     pub(super) inboxes: Vec<Option<Inbox>>,
@@ -96,8 +108,11 @@ impl<'a> Dispatch<'a> {
     /// Hands messages to `handler` until there are none or `budget` frames were taken; how many messages there were.
     /// Never waits.
     pub fn poll<H: Handler>(&mut self, budget: usize, handler: &mut H) -> usize {
-        let outside = self.core.polled_outside.load(Ordering::Relaxed);
-        if outside {
+        if self.core.is_forked() {
+            return 0;
+        }
+        let mut again = LookAgain(Some(self.core));
+        if self.core.polled_outside.load(Ordering::Relaxed) {
             self.look_at_bells();
         }
         self.dispatcher.messages = 0;
@@ -108,7 +123,6 @@ impl<'a> Dispatch<'a> {
                 self.hear_news(handler);
             }
             if self.core.is_shut() {
-                self.dispatcher.clear();
                 break;
             }
             if self.is_look_due() {
@@ -121,15 +135,27 @@ impl<'a> Dispatch<'a> {
                 break;
             }
         }
+        again.0 = None;
+        self.settle(left_over);
+        self.dispatcher.messages
+    }
+
+    /// At the end of a poll.
+    fn settle(&mut self, left_over: bool) {
+        if self.core.is_forked() {
+            return;
+        }
+        if self.core.is_shut() {
+            self.dispatcher.clear();
+        }
         if left_over {
             for inbox in self.dispatcher.inboxes.iter_mut().flatten().filter(|inbox| inbox.hot) {
                 inbox.pause();
             }
         }
-        if outside {
+        if self.core.polled_outside.load(Ordering::Relaxed) {
             self.keep_descriptor_honest(left_over);
         }
-        self.dispatcher.messages
     }
 
     /// One round over the peers that are polled.
@@ -154,15 +180,17 @@ impl<'a> Dispatch<'a> {
             if inbox.link.has_backlog() {
                 let _ = inbox.link.flush_backlog();
             }
-            if !inbox.link.is_connected() && (frames == 0 || !inbox.may_drain()) {
+            if frames == 0 && !inbox.link.is_connected() {
                 ended = Some(index);
             }
         }
         *since_look += handled;
-        if let Some(index) = ended {
-            self.finish(index, handler);
+        if let Some(index) = ended
+            && !self.core.is_shut()
+        {
             // Somebody else's end may have been passed over in this turn.
-            self.core.news.store(true, Ordering::Relaxed);
+            self.core.look_again();
+            self.finish(index, handler);
         }
         handled
     }
@@ -182,9 +210,9 @@ impl<'a> Dispatch<'a> {
 
     /// Takes in who has come, and polls who has ended.
     fn hear_news<H: Handler>(&mut self, handler: &mut H) {
-        self.dispatcher.heat(|inbox| !inbox.link.is_connected());
+        self.dispatcher.heat(|inbox| !inbox.link.is_connected() || inbox.link.has_backlog());
         loop {
-            // One at a time: a handler that panics must not lose the others.
+            // One at a time: a handler that panics does not lose the others.
             let link = {
                 let mut arrivals = lock(&self.core.arrivals);
                 if arrivals.is_empty() {
@@ -255,6 +283,14 @@ impl Dispatcher {
         for inbox in self.inboxes.drain(..).flatten() {
             inbox.link.disconnect(Disconnect::ShutDown);
             inbox.link.close_sockets();
+        }
+    }
+}
+
+impl Drop for Dispatch<'_> {
+    fn drop(&mut self) {
+        if self.core.is_shut() && !self.core.is_forked() {
+            self.dispatcher.clear();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use memit_ringbuf::{Consumer, Frame, MappedRing};
+use memit_ringbuf::{Consumer, Frame, MappedRing, RingRead, reached};
 
 use crate::aligned::AlignedBytes;
 use crate::call::{CallHeader, CallToken};
@@ -21,6 +21,10 @@ pub(crate) struct Inbox {
     pub(crate) link: Arc<Link>,
     consumer: Consumer<PeerRing, OwnHead>,
     published: u64,
+    /// After the peer's end: up to where its ring is still read. It had published no more than a ring holds.
+    last: Option<u64>,
+    /// The peer broke the protocol, so that nothing more is read.
+    broken: bool,
     channels: IncomingChannels,
     /// Whether it is polled every turn; else its bell is armed.
     pub(crate) hot: bool,
@@ -46,6 +50,8 @@ impl Inbox {
         Self {
             consumer,
             published: 0,
+            last: None,
+            broken: false,
             channels: IncomingChannels::new(config.max_channels, config.max_schema),
             link,
             hot: true,
@@ -71,7 +77,7 @@ impl Inbox {
         handler: &mut H,
     ) -> usize {
         let mut frames = 0;
-        while frames < most {
+        while frames < most && (self.link.is_usable() || self.may_go_on()) {
             let frame = match self.consumer.poll() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => {
@@ -79,7 +85,7 @@ impl Inbox {
                     break;
                 }
                 Err(corrupt) => {
-                    self.link.disconnect(Disconnect::violation(corrupt));
+                    self.break_off(Disconnect::violation(corrupt));
                     break;
                 }
             };
@@ -95,6 +101,8 @@ impl Inbox {
                     deliver(&self.link, &mut self.channels, header, buffer.as_slice(), handler)
                 }
                 Trust::Full(promise) => {
+                    // Padding before the frame may be published already, and a call from the listener publishes this.
+                    self.link.note_consumed(frame.position());
                     let release = Release(Some(frame));
                     let outcome = match &release.0 {
                         Some(frame) => {
@@ -102,29 +110,53 @@ impl Inbox {
                         }
                         None => Ok(()),
                     };
+                    if self.link.is_forked() {
+                        // Giving the frame back would touch memory that this process does not have.
+                        std::mem::forget(release);
+                        return frames;
+                    }
                     drop(release);
                     self.released();
                     outcome
                 }
             };
+            if self.link.is_forked() {
+                return frames;
+            }
             if self.link.take_published() {
                 // The consumer learns that the peer knows of its head.
                 self.pause();
             }
             if let Err(reason) = outcome {
-                self.link.disconnect(reason);
-                break;
-            }
-            if !self.link.is_connected() && !self.may_drain() {
+                self.break_off(reason);
                 break;
             }
         }
         frames
     }
 
-    /// Whether what the peer published is still delivered now that the connection has ended.
-    pub(crate) fn may_drain(&self) -> bool {
-        !matches!(self.link.ended(), Some(Disconnect::Violation(_) | Disconnect::ShutDown))
+    /// Whether frames are still handed out though the connection has ended: what the peer had published before its
+    /// end is, but not what one writes that only pretends to have ended.
+    #[cold]
+    fn may_go_on(&mut self) -> bool {
+        if self.link.is_forked() || self.broken {
+            return false;
+        }
+        match self.link.ended() {
+            None => true,
+            Some(Disconnect::Violation(_) | Disconnect::ShutDown) => false,
+            Some(_) => {
+                let head = self.consumer.head();
+                let ring = self.consumer.memory().capacity().get() as u64;
+                !reached(head, *self.last.get_or_insert(head.wrapping_add(ring)))
+            }
+        }
+    }
+
+    #[cold]
+    fn break_off(&mut self, reason: Disconnect) {
+        self.broken = true;
+        self.link.disconnect(reason);
     }
 
     /// A frame was given back.
@@ -143,10 +175,12 @@ impl Inbox {
     /// Nothing is left: everything that was consumed is given back, whoever waits for it is told.
     #[inline(always)]
     fn idle(&mut self) {
-        let head = self.consumer.head();
-        self.link.note_consumed(head);
-        if self.consumer.publish_head() {
-            self.published = head;
+        self.link.note_consumed(self.consumer.head());
+        self.consumer.publish_head();
+        // The consumer may have published before, over padding.
+        let published = self.consumer.published_head();
+        if published != self.published {
+            self.published = published;
             self.link.light_barrier();
         }
         self.tell_producers(true);

@@ -128,7 +128,7 @@ impl Port {
     /// [`Busy`] while another thread dispatches, or this one does further up its stack.
     pub fn dispatch(&self) -> Result<Dispatch<'_>, Busy> {
         let core = &self.owner.core;
-        if !core.epoch.is_current() {
+        if core.is_forked() {
             return Err(Busy);
         }
         let dispatcher = match core.dispatcher.try_lock() {
@@ -147,6 +147,9 @@ impl Port {
 
     /// The peers that are connected now, in the order in which they came.
     pub fn links(&self) -> Arc<[Arc<Link>]> {
+        if self.is_forked() {
+            return Arc::new([]);
+        }
         Arc::clone(&self.owner.core.roster.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -158,6 +161,11 @@ impl Port {
     /// Ends every connection and frees the name. Waits in progress end.
     pub fn shutdown(&self) {
         self.owner.core.shutdown();
+    }
+
+    /// Whether this handle came through a fork: the endpoint is the parent's.
+    pub fn is_forked(&self) -> bool {
+        self.owner.core.is_forked()
     }
 
     /// Whether the port was shut down.
@@ -230,8 +238,18 @@ impl PortCore {
         self.token
     }
 
+    /// Whether nothing will ever come here: it was shut down, or this process is a fork of the one it belongs to.
     fn is_shut(&self) -> bool {
-        self.shut.load(Ordering::Acquire)
+        self.shut.load(Ordering::Acquire) || self.is_forked()
+    }
+
+    fn is_forked(&self) -> bool {
+        !self.epoch.is_current()
+    }
+
+    /// Has the dispatching thread, which is the one that asks, look at everything before it sleeps.
+    pub(crate) fn look_again(&self) {
+        self.news.store(true, Ordering::Relaxed);
     }
 
     /// Something is to be looked at by the dispatching thread.
@@ -248,7 +266,7 @@ impl PortCore {
     }
 
     fn notify(&self) {
-        if !self.epoch.is_current() {
+        if self.is_forked() {
             return;
         }
         // SYNC port-control: release pairs with the sleeper, which reads the word before it looks at `news`.
@@ -259,7 +277,7 @@ impl PortCore {
     }
 
     fn shutdown(&self) {
-        if !self.epoch.is_current() || self.shut.swap(true, Ordering::AcqRel) {
+        if self.is_forked() || self.shut.swap(true, Ordering::AcqRel) {
             return;
         }
         drop(lock(&self.listening).take());
@@ -273,8 +291,10 @@ impl PortCore {
         }
         self.notify();
         // Whoever dispatches lets go of its inboxes when it sees the mark; else it is done here.
-        if let Ok(mut dispatcher) = self.dispatcher.try_lock() {
-            dispatcher.clear();
+        match self.dispatcher.try_lock() {
+            Ok(mut dispatcher) => dispatcher.clear(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().clear(),
+            Err(TryLockError::WouldBlock) => {}
         }
     }
 
@@ -289,11 +309,12 @@ impl PortCore {
 impl AdmitSink for PortCore {
     fn admitted(self: Arc<Self>, admitted: Admitted) {
         let link = Link::new(admitted, &self, &self.config);
-        lock(&self.arrivals).push(Arc::clone(&link));
+        lock(&self.arrivals).push(link);
         // A shutdown that has emptied the arrivals before is seen here, and one after finds this one there.
         if self.is_shut() {
-            lock(&self.arrivals).clear();
-            link.disconnect(Disconnect::ShutDown);
+            for link in std::mem::take(&mut *lock(&self.arrivals)) {
+                link.disconnect(Disconnect::ShutDown);
+            }
             return;
         }
         self.news();

@@ -32,7 +32,8 @@ pub enum Wakeup {
 }
 
 impl Dispatch<'_> {
-    /// Waits until there may be something to dispatch, by the port's strategy, and at most until `deadline`.
+    /// Waits until there may be something to dispatch, by the port's strategy, and at most until `deadline`. Whatever
+    /// it says, a poll is to follow: what it has heard of is not told a second time.
     pub fn wait(&mut self, deadline: Option<Instant>) -> Wakeup {
         if self.is_over() {
             return Wakeup::ShutDown;
@@ -113,7 +114,7 @@ impl Dispatch<'_> {
             link.arm_space(wanted, Kinds::FUTEX);
         }
         let heavy = barrier::heavy(link.sleeping_barrier());
-        if inbox.is_ready() || wanted.is_some_and(|wanted| link.has_space_at(wanted)) {
+        if inbox.is_ready() || !link.is_connected() || wanted.is_some_and(|wanted| link.has_space_at(wanted)) {
             return;
         }
         let words = [
