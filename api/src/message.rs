@@ -20,8 +20,11 @@ use crate::{
 /// A type that travels as an rkyv archive. `#[memit::message]` makes one.
 ///
 /// Numbers of fixed width, `bool`, `char`, `()`, `String`, `Duration`, and `Option`, `Vec`, `Box`, arrays, tuples,
-/// maps and sets of messages are messages too. A message may be generic and may contain itself, through a `Box` or a
-/// `Vec`; see [`MAX_DEPTH`] for how deep.
+/// `BTreeMap`s and `BTreeSet`s of messages are messages too. A message may be generic and may contain itself, through a
+/// `Box` or a `Vec`; see [`MAX_DEPTH`] for how deep.
+///
+/// A `HashMap` or `HashSet` is refused: a peer could write an archive of one that passes rkyv's check, and whose
+/// lookups then read outside of it or do not end. Send a `BTreeMap` or `BTreeSet`, or a `Vec` of pairs.
 ///
 /// A `Vec` of what takes no bytes is refused: it would cost its sender nothing, and its receiver a look at each of up
 /// to four billion elements.

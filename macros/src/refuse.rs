@@ -166,6 +166,15 @@ impl<'ast> Visit<'ast> for Findings {
                 );
                 return;
             }
+            let hashed = last.ident == "HashMap" || last.ident == "HashSet";
+            if hashed && matches!(last.arguments, PathArguments::AngleBracketed(_)) {
+                self.add(
+                    path,
+                    "a `HashMap` or `HashSet` cannot be in a message: its archive cannot be checked whole, so that a \
+                     hostile one could be read past its end; use `BTreeMap` or `BTreeSet`, or a `Vec` of pairs",
+                );
+                return;
+            }
         }
         visit::visit_type_path(self, path);
     }

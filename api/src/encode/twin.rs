@@ -5,7 +5,7 @@
 //! serialize.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     marker::PhantomData,
     time::Duration,
 };
@@ -104,8 +104,7 @@ macro_rules! as_itself {
 as_itself! {
     [] (); [] bool; [] char; [] Duration; [] String;
     [] u8; [] u16; [] u32; [] u64; [] u128; [] i8; [] i16; [] i32; [] i64; [] i128; [] f32; [] f64;
-    [K, V] BTreeMap<K, V>; [K] BTreeSet<K>; [K, V, S] HashMap<K, V, S>; [K, S] HashSet<K, S>;
-    [T] Box<T>; [] Value; [] Args;
+    [K, V] BTreeMap<K, V>; [K] BTreeSet<K>; [T] Box<T>; [] Value; [] Args;
 }
 
 impl<U: Borrowed + ?Sized> Borrowed for &U {

@@ -45,7 +45,8 @@ pub const MAX_ALIGN: usize = 16;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a memit message",
     label = "a channel cannot carry `{Self}`",
-    note = "add `#[memit::message]` to the type; `str` and slices of plain numbers are payloads as they are"
+    note = "add `#[memit::message]` to the type; `str` and slices of plain numbers are payloads as they are",
+    note = "a HashMap or HashSet is none: use BTreeMap or BTreeSet, or a Vec of pairs"
 )]
 pub trait Payload: Schema + sealed::Sealed {
     /// What a listener sees: a view into the message's bytes.

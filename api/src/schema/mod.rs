@@ -31,7 +31,7 @@
 //! | `boxed<T>`, `boxed<str>` | a boxed slice or string: offset `i32`, length `u32` | 8 / 4 |
 //! | `[T;n]` | `n` of `T` | `n` times `T`'s / as `T` |
 //! | `(A,B,..)` | `A`, `B`, .. each at its alignment, as in a C struct | |
-//! | `btreemap<K,V>` `btreeset<K>` `hashmap<K,V>` `hashset<K>` | rkyv's B-tree and Swiss table | |
+//! | `btreemap<K,V>` `btreeset<K>` | rkyv's B-tree | 8 / 4 |
 //! | `{a:A,b:B,..}@s/l` | a struct: the fields in this order, as in a C struct of `s` bytes aligned to `l` | s / l |
 //! | `<0=A,1=B{x:X,..},..>@s/l` | an enum: a tag byte, then the fields of the variant, as in a C struct that begins with the byte | s / l |
 //! | `#n` | the `n`th struct or enum of this text, counted from 0 by where it begins: a repetition, or recursion | |
@@ -49,13 +49,16 @@ pub use self::describe::Describe;
 
 /// What has a [schema](self).
 ///
-/// `#[memit::message]` implements it. The text must be true to the archive: under
-/// [`Trust`](memit_engine::Trust)`::Full`, messages are read by it without a check.
+/// `#[memit::message]` implements it. The text must be true to the archive: it is all that two peers compare before
+/// each reads the other's messages. (They are checked when they arrive, whatever the trust; but bytes of another form
+/// may pass the check, and would be misread.)
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a memit message",
     label = "not a message",
     note = "a message is made of numbers of fixed width (`u64` rather than `usize`), bool, char, String, Duration, \
-            Option, Vec, Box, arrays, tuples, maps, sets, and types with `#[memit::message]`",
+            Option, Vec, Box, arrays, tuples, BTreeMap, BTreeSet, and types with `#[memit::message]`",
+    note = "a HashMap or HashSet cannot travel, since its archive cannot be checked whole: use BTreeMap or BTreeSet, \
+            or a Vec of pairs",
     note = "what is shared or borrowed (`Rc`, `Arc`, references) has to be owned to travel"
 )]
 pub trait Schema: 'static {

@@ -117,8 +117,8 @@ fn the_text_has_order_width_alignment_and_tags() {
     assert_eq!(text::<other_tag::M>(), "<1=A,2=B{0:u32}>@8/4");
     assert_eq!(text::<unit::M>(), "{}@0/1");
     assert_eq!(
-        text::<(u8, Option<Vec<[f64; 3]>>, std::collections::HashMap<String, char>)>(),
-        "(u8,option<vec<[f64;3]>>,hashmap<string,char>)"
+        text::<(u8, Option<Vec<[f64; 3]>>, std::collections::BTreeMap<String, char>)>(),
+        "(u8,option<vec<[f64;3]>>,btreemap<string,char>)"
     );
 }
 
