@@ -364,7 +364,7 @@ fn under_full_trust_a_listener_may_call_the_sender_whatever_the_padding() {
                 panic!("{reason}");
             }
         }
-        let count = 3_000;
+        let count = 3_000_u32;
         thread::scope(|scope| {
             scope.spawn(|| dispatch_to_the_end(&renderer, &mut Recorder::default()));
             scope.spawn(|| {
