@@ -335,14 +335,14 @@ fn the_backlog_of_a_peer_that_was_silent_for_long_goes_out_as_it_reads() {
 fn under_full_trust_a_listener_may_call_the_sender_whatever_the_padding() {
     within_deadline(|| {
         let dir = tempfile::tempdir().unwrap();
-        let mut trusting = config(&dir, WaitStrategy::Spin);
+        let mut trusting = config(&dir, WaitStrategy::Adaptive);
         trusting.ring_capacity = 4096;
         #[allow(unsafe_code)]
         // SAFETY: the peer is this test, which keeps the protocol.
         let full = unsafe { memit_engine::Trust::full() };
         trusting.trust = full;
         let main = Port::bind("app", trusting).unwrap();
-        let mut small = config(&dir, WaitStrategy::Spin);
+        let mut small = config(&dir, WaitStrategy::Adaptive);
         small.ring_capacity = 4096;
         let renderer = Port::connect("app", small).unwrap();
         let link = link_to_main(&renderer);
@@ -364,7 +364,7 @@ fn under_full_trust_a_listener_may_call_the_sender_whatever_the_padding() {
                 panic!("{reason}");
             }
         }
-        let count = 3_000_u32;
+        let count = 10_000_u32;
         thread::scope(|scope| {
             scope.spawn(|| dispatch_to_the_end(&renderer, &mut Recorder::default()));
             scope.spawn(|| {
@@ -418,7 +418,7 @@ fn a_handler_that_panics_at_an_arrival_or_an_end_loses_nobody_elses() {
         drop(Port::connect("later", config(&dir, WaitStrategy::Park)).unwrap());
         drop(later);
         let mut handler = Panics::default();
-        let mut turn = |handler: &mut Panics| {
+        let turn = |handler: &mut Panics| {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let mut dispatch = main.dispatch().unwrap();
                 dispatch.wait(None);
