@@ -5,11 +5,12 @@ mod common;
 
 use std::collections::HashMap;
 use std::fs;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::{DEADLINE, Process, role, say, within_deadline};
-use memit::{CallError, Channel, Disconnect, IpcMain, IpcRenderer, SendError};
+use memit::{CallError, Channel, Disconnect, IpcMain, IpcRenderer, RunError, SendError};
 use tempfile::TempDir;
 
 const COUNT: Channel<u64> = Channel::new("count");
@@ -46,6 +47,7 @@ fn child_process() {
             say("bound");
             main.run().unwrap();
         }
+        "fork-in-listener" => fork_in_listener(&dir),
         unknown => panic!("unknown role {unknown}"),
     }
 }
@@ -80,6 +82,43 @@ fn fork_a_child_that_stays() {
         }
     }
     say(&pid.to_string());
+}
+
+/// A main whose listener forks. The child goes on where it is, finds the endpoint shut down, and drops it.
+#[allow(unsafe_code)]
+fn fork_in_listener(dir: &str) {
+    let main = IpcMain::builder().runtime_dir(dir).bind("app").unwrap();
+    let child = Arc::new(AtomicI32::new(-1));
+    let forked = Arc::clone(&child);
+    main.on(HELLO, move |_, _| {
+        // SAFETY: of this process's threads only this one goes on in the child, and it takes no lock of the others:
+        // it returns to the dispatching loop, drops the endpoint and ends.
+        forked.store(unsafe { libc::fork() }, Ordering::Relaxed);
+    });
+    say("bound");
+    loop {
+        let turn = main.run_once(Duration::MAX);
+        match child.load(Ordering::Relaxed) {
+            -1 => _ = turn.unwrap(),
+            0 => {
+                let ended = matches!(turn, Ok(_)) && matches!(main.run_once(Duration::MAX), Err(RunError::ShutDown));
+                let refused = main.renderers().is_empty();
+                drop(main);
+                // SAFETY: ends the child at once.
+                unsafe { libc::_exit(if ended && refused { 0 } else { 1 }) };
+            }
+            pid => {
+                turn.unwrap();
+                let mut status = -1;
+                // SAFETY: waits for the child; `status` is a place for what it says.
+                unsafe { libc::waitpid(pid, &raw mut status, 0) };
+                say(&format!("the child ended with {status}"));
+                // The parent's connection is as before.
+                main.run().unwrap();
+                return;
+            }
+        }
+    }
 }
 
 /// Ends a grandchild when the test ends, however it does.
@@ -244,5 +283,20 @@ fn a_main_killed_inside_a_call_ends_it_at_once_and_its_name_is_free() {
             assert!(matches!(full.join().unwrap(), SendError::Disconnected(_)));
         });
         let _next = IpcMain::builder().runtime_dir(&run).bind("app").unwrap();
+    });
+}
+
+#[test]
+fn a_child_forked_inside_a_listener_finds_the_endpoint_shut_down_and_does_the_parent_no_harm() {
+    within_deadline(|| {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run").to_string_lossy().into_owned();
+        let forking = Process::start(ENTRY, "fork-in-listener", &run);
+        assert_eq!(forking.hear().as_deref(), Some("bound"));
+        let renderer = IpcRenderer::builder().runtime_dir(&run).connect("app").unwrap();
+        renderer.send(HELLO, &1).unwrap();
+        assert_eq!(forking.hear().as_deref(), Some("the child ended with 0"));
+        assert!(matches!(renderer.send_sync(ASK, &1), Err(CallError::NoListener)), "the parent dispatches");
     });
 }

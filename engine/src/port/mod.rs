@@ -122,15 +122,12 @@ impl Port {
         self.owner.core.config.ring_capacity / 8 - memit_ringbuf::HEADER
     }
 
-    /// Becomes the one that dispatches.
+    /// Becomes the one that dispatches. In a forked child there is nothing to dispatch, as after a shutdown.
     ///
     /// # Errors
     /// [`Busy`] while another thread dispatches, or this one does further up its stack.
     pub fn dispatch(&self) -> Result<Dispatch<'_>, Busy> {
         let core = &self.owner.core;
-        if core.is_forked() {
-            return Err(Busy);
-        }
         let dispatcher = match core.dispatcher.try_lock() {
             Ok(dispatcher) => dispatcher,
             // A listener panicked; the dispatcher is sound at every point where it calls one.
