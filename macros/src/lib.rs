@@ -25,11 +25,11 @@ use crate::options::{Kind, Options};
 pub fn message(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let options = parse_macro_input!(arguments as Options);
     let mut item = parse_macro_input!(item as DeriveInput);
-    let expanded = match &options.kind {
+    let expanded = refuse::check_conditions(&item).and_then(|()| match &options.kind {
         Kind::Archived => message::expand(&options.memit, item.clone()),
         Kind::Plain => plain::expand(&options.memit, item.clone()),
         Kind::Twin(target) => twin::expand(&options.memit, target, &item),
-    };
+    });
     expanded
         .unwrap_or_else(|error| {
             // The item stays, so that its uses do not add errors of their own.

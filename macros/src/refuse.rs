@@ -3,26 +3,58 @@
 //! rkyv and the trait bounds would refuse most of it too, but from inside of derived code. A type behind an alias is
 //! not seen here and is left to them.
 
+use proc_macro2::{TokenStream, TokenTree};
 use syn::{
-    Attribute, Data, DeriveInput, Error, Expr, Field, Fields, Lit, PathArguments, Type, TypePath,
+    Attribute, Data, DeriveInput, Error, Expr, Field, Fields, GenericParam, Lit, PathArguments, Type, TypePath,
     spanned::Spanned,
     visit::{self, Visit},
 };
+
+use crate::bounds::fields;
 
 /// Checks a whole item that is to be archived.
 pub(crate) fn check(item: &DeriveInput) -> Result<(), Error> {
     let mut found = Findings(None);
     found.check_item(item);
-    match found.0 {
-        Some(error) => Err(error),
-        None => Ok(()),
+    found.0.map_or(Ok(()), Err)
+}
+
+/// Checks any item: a part that a build switches on or off is still there when the attribute sees it, so that it would
+/// stand in the schema either way. (On the item itself, the compiler has evaluated conditions by then.)
+pub(crate) fn check_conditions(item: &DeriveInput) -> Result<(), Error> {
+    let mut found = Findings(None);
+    item.generics.params.iter().for_each(|parameter| {
+        found.check_conditions(match parameter {
+            GenericParam::Type(parameter) => &parameter.attrs,
+            GenericParam::Lifetime(parameter) => &parameter.attrs,
+            GenericParam::Const(parameter) => &parameter.attrs,
+        });
+    });
+    if let Data::Enum(data) = &item.data {
+        data.variants.iter().for_each(|variant| found.check_conditions(&variant.attrs));
     }
+    fields(&item.data).for_each(|field| found.check_conditions(&field.attrs));
+    found.0.map_or(Ok(()), Err)
+}
+
+fn mentions_rkyv(attribute: &Attribute) -> bool {
+    fn any(tokens: TokenStream) -> bool {
+        tokens.into_iter().any(|token| match token {
+            TokenTree::Ident(ident) => ident == "rkyv",
+            TokenTree::Group(group) => any(group.stream()),
+            TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+        })
+    }
+    attribute.meta.require_list().is_ok_and(|list| any(list.tokens.clone()))
 }
 
 /// Takes the attributes off that only rkyv's derives know.
 pub(crate) fn strip_rkyv_attributes(item: &mut DeriveInput) {
     fn strip(attributes: &mut Vec<Attribute>) {
-        attributes.retain(|attribute| !attribute.path().is_ident("rkyv"));
+        attributes.retain(|attribute| {
+            let path = attribute.path();
+            !path.is_ident("rkyv") && !(path.is_ident("cfg_attr") && mentions_rkyv(attribute))
+        });
     }
     fn strip_fields(fields: &mut Fields) {
         fields.iter_mut().for_each(|field| strip(&mut field.attrs));
@@ -91,18 +123,25 @@ impl Findings {
         }
     }
 
+    fn check_conditions(&mut self, attributes: &[Attribute]) {
+        for attribute in attributes {
+            if attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr") {
+                self.add(
+                    attribute,
+                    "a message has one form in every build, so `#[cfg]` and `#[cfg_attr]` are not for its parts: put \
+                     `#[cfg]` on whole messages, or make a field an `Option`",
+                );
+            }
+        }
+    }
+
     fn check_rkyv_attribute(&mut self, attribute: &Attribute, allowed: &[&str]) {
         if !attribute.path().is_ident("rkyv") {
             return;
         }
         let parsed = attribute.parse_nested_meta(|meta| {
             if !allowed.iter().any(|name| meta.path.is_ident(name)) {
-                self.add(
-                    &meta.path,
-                    "rkyv attributes that shape the archive are not for messages: their form is what \
-                     `#[memit::message]` describes to the other side; only `#[rkyv(derive(..))]` and \
-                     `#[rkyv(compare(..))]` on the type are allowed",
-                );
+                self.add(&meta.path, SHAPES);
             }
             // Whatever the argument is, it is skipped.
             while !meta.input.is_empty() && !meta.input.peek(syn::Token![,]) {
@@ -128,6 +167,10 @@ impl Findings {
         }
     }
 }
+
+const SHAPES: &str = "rkyv attributes that shape the archive are not for messages: their form is what \
+                      `#[memit::message]` describes to the other side; only `#[rkyv(derive(..))]` and \
+                      `#[rkyv(compare(..))]` on the type are allowed";
 
 const BORROWS: &str = "a message owns what it carries, so it has no references: use `String` for `&str` and `Vec` for a \
                        slice; to send borrowed data, declare a twin with `#[memit::message(as = Message)]`";

@@ -1,7 +1,6 @@
 //! Borrowed and converted sends.
 
 use rkyv::Archive;
-use zerocopy::IntoBytes;
 
 use super::{
     EncodeAs, EncodeError, Encoder, Sink,
@@ -59,7 +58,7 @@ impl<P: Plain> EncodeAs<[P]> for Vec<P> {
 
     #[inline]
     fn encoded(&self) -> Option<&[u8]> {
-        Some(self.as_slice().as_bytes())
+        Payload::encoded(self.as_slice())
     }
 }
 
@@ -71,7 +70,7 @@ impl<P: Plain, const N: usize> EncodeAs<[P]> for [P; N] {
 
     #[inline]
     fn encoded(&self) -> Option<&[u8]> {
-        Some(self.as_slice().as_bytes())
+        Payload::encoded(self.as_slice())
     }
 }
 

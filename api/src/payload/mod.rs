@@ -182,16 +182,19 @@ impl<P: Plain> Payload for [P] {
 
     #[inline]
     fn encode(&self, out: &mut Encoder) -> Result<(), EncodeError> {
+        plain::assert_aligned::<P>();
         out.bytes(self.as_bytes())
     }
 
     #[inline]
     fn encoded(&self) -> Option<&[u8]> {
+        plain::assert_aligned::<P>();
         Some(self.as_bytes())
     }
 
     #[inline]
     fn view(bytes: &[u8]) -> Result<&[P], InvalidPayload> {
+        plain::assert_aligned::<P>();
         <[P]>::ref_from_bytes(bytes).map_err(|cause| match cause {
             zerocopy::CastError::Alignment(_) => {
                 InvalidPayload::new::<[P]>(bytes, format_args!("they are not aligned to {}", align_of::<P>()))

@@ -2,6 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::MAX_ALIGN;
 use crate::schema::Schema;
 
 /// What a slice payload can hold: a number, or a message declared with `#[memit::message(plain)]`.
@@ -24,6 +25,33 @@ pub trait Plain: FromBytes + IntoBytes + Immutable + Copy + Schema + Part {}
     note = "a plain message is made of u8 to u128, i8 to i128, f32, f64, arrays of them and other plain messages"
 )]
 pub trait Part {}
+
+/// Stops the compiler at a plain type that the bytes of a message are not aligned for.
+///
+/// The attribute does the same where such a type is declared; this is for one that was made by hand.
+///
+/// ```compile_fail,E0080
+/// use memit::{Plain, Payload, Schema, payload::plain::Part, schema::Describe, zerocopy};
+///
+/// #[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, Clone, Copy)]
+/// #[zerocopy(crate = "memit::zerocopy")]
+/// #[repr(C, align(32))]
+/// struct Wide([u8; 32]);
+///
+/// impl Schema for Wide {
+///     fn describe(d: &mut Describe) {
+///         <[u8; 32]>::describe(d);
+///     }
+/// }
+/// impl Part for Wide {}
+/// impl Plain for Wide {}
+///
+/// let _ = <[Wide]>::view(&[0; 64]);
+/// ```
+#[inline(always)]
+pub(crate) const fn assert_aligned<P>() {
+    const { assert!(align_of::<P>() <= MAX_ALIGN, "a plain message's alignment is at most 16") };
+}
 
 macro_rules! numbers {
     ($($number:ty)+) => {$(
@@ -50,6 +78,11 @@ macro_rules! __plain_message {
 
             const fn is_a_part<T: __memit::payload::plain::Part>() {}
             $(is_a_part::<$part>();)*
+
+            assert!(
+                ::core::mem::align_of::<$message>() <= __memit::MAX_ALIGN,
+                "a plain message's alignment is at most 16, which is what the bytes of a message have"
+            );
 
             impl __memit::payload::plain::Part for $message {}
             impl __memit::Plain for $message {}

@@ -9,7 +9,7 @@ use std::{
 use rkyv::Archive;
 
 use super::{Describe, Schema};
-use crate::payload::Plain;
+use crate::payload::{MAX_ALIGN, Plain};
 
 macro_rules! words {
     ($($type:ty = $word:literal)+) => {$(
@@ -41,10 +41,15 @@ impl<P: Plain> Schema for [P] {
     }
 }
 
-/// Elements without bytes cost a sender nothing, and a receiver that checks four billion of them much.
-macro_rules! refuse_elements_without_bytes {
+/// Elements without bytes cost a sender nothing, and a receiver that checks four billion of them much. For elements
+/// of a large alignment, the bytes of a message are not aligned.
+macro_rules! check_elements {
     ($element:ty) => {
         const {
+            assert!(
+                align_of::<<$element as Archive>::Archived>() <= MAX_ALIGN,
+                "the alignment of a message's parts is at most 16"
+            );
             assert!(
                 size_of::<<$element as Archive>::Archived>() != 0,
                 "a message cannot hold a Vec or boxed slice of elements without bytes; send their number instead"
@@ -55,7 +60,7 @@ macro_rules! refuse_elements_without_bytes {
 
 impl<T: Schema + Archive> Schema for Vec<T> {
     fn describe(d: &mut Describe) {
-        refuse_elements_without_bytes!(T);
+        check_elements!(T);
         d.word("vec<");
         T::describe(d);
         d.word(">");
@@ -64,7 +69,7 @@ impl<T: Schema + Archive> Schema for Vec<T> {
 
 impl<T: Schema + Archive> Schema for Box<[T]> {
     fn describe(d: &mut Describe) {
-        refuse_elements_without_bytes!(T);
+        check_elements!(T);
         d.word("boxed<");
         T::describe(d);
         d.word(">");
