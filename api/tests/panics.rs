@@ -84,6 +84,46 @@ fn a_value_that_was_set_before_the_panic_is_the_answer() {
     });
 }
 
+/// Panics when it is dropped, and tells.
+struct PanicsToo(mpsc::Sender<()>);
+
+impl Drop for PanicsToo {
+    fn drop(&mut self) {
+        self.0.send(()).unwrap();
+        unexpected("the drop, as the test wants");
+    }
+}
+
+#[test]
+fn a_removed_listener_that_panics_when_dropped_does_not_end_a_process_that_unwinds_already() {
+    within_deadline(|| {
+        let (rig, log) = (Rig::new(), Log::<String>::default());
+        let (dropped, drops) = mpsc::channel();
+        let gone = [(); 2].map(|()| {
+            let panics = PanicsToo(dropped.clone());
+            rig.main.on("other", move |_, _| {
+                let _panics = &panics;
+            })
+        });
+        rig.main.once(NOTE, move |event, _| {
+            for id in gone {
+                event.emitter().off(id);
+            }
+            unexpected("the listener, as the test wants");
+        });
+        let heard = log.clone();
+        rig.main.on(NOTE, move |_, text| heard.push(text));
+        let renderer = rig.renderer();
+        renderer.send(NOTE, "a").unwrap();
+        renderer.send(NOTE, "b").unwrap();
+        let panic = catch_unwind(AssertUnwindSafe(|| rig.until(|| false))).unwrap_err();
+        assert_eq!(panic.downcast_ref::<String>().unwrap(), "the listener, as the test wants");
+        assert_eq!(drops.try_iter().count(), 2);
+        rig.until(|| log.len() == 1);
+        assert_eq!(log.take(), ["b"]);
+    });
+}
+
 #[test]
 fn listeners_for_connections_and_errors_may_panic_too() {
     within_deadline(|| {

@@ -4,7 +4,7 @@
 //! entry, so that a thousand renderers cost one resolution. A message finds its kind by index, and its listeners by a
 //! list that is built anew only when the table has changed.
 
-use std::{cell::Cell, collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use super::table::{Seat, Signature, Table, Topic};
 
@@ -17,7 +17,8 @@ pub(crate) struct KindId(usize);
 pub(crate) struct Kinds {
     kinds: Vec<Option<Kind>>,
     free: Vec<usize>,
-    by_name: HashMap<Arc<str>, Vec<KindId>>,
+    /// By name and signature at once: a peer may announce thousands of signatures under one name.
+    ids: HashMap<(Arc<str>, Signature), KindId>,
 }
 
 /// One announced channel.
@@ -40,25 +41,19 @@ pub(crate) struct Route {
     calls: Vec<Seat>,
     /// The signatures of the listeners on that name that hear no call of this kind.
     others: Vec<Signature>,
-    /// Whether anyone was told that nobody hears it.
-    mismatch_told: Cell<bool>,
 }
 
 impl Kinds {
     /// Finds or makes the kind of that name and signature, and counts one more user.
     pub(crate) fn enter(&mut self, name: &str, signature: &Signature) -> KindId {
-        if let Some(ids) = self.by_name.get(name) {
-            for &id in ids {
-                if let Some(Some(kind)) = self.kinds.get_mut(id.0)
-                    && kind.signature == *signature
-                {
-                    kind.users += 1;
-                    return id;
-                }
-            }
+        let key = (Arc::<str>::from(name), signature.clone());
+        if let Some(&id) = self.ids.get(&key)
+            && let Some(kind) = self.get(id)
+        {
+            kind.users += 1;
+            return id;
         }
-        let name = Arc::<str>::from(name);
-        let kind = Kind { name: Arc::clone(&name), signature: signature.clone(), users: 1, route: None };
+        let kind = Kind { name: Arc::clone(&key.0), signature: key.1.clone(), users: 1, route: None };
         let id = match self.free.pop() {
             Some(at) => {
                 self.kinds[at] = Some(kind);
@@ -69,26 +64,20 @@ impl Kinds {
                 KindId(self.kinds.len() - 1)
             }
         };
-        self.by_name.entry(name).or_default().push(id);
+        self.ids.insert(key, id);
         id
     }
 
     /// Counts one user less; the last one takes the kind along.
     pub(crate) fn leave(&mut self, id: KindId) {
         let Some(entry) = self.kinds.get_mut(id.0) else { return };
-        let Some(kind) = entry else { return };
-        kind.users -= 1;
-        if kind.users > 0 {
-            return;
-        }
-        let name = Arc::clone(&kind.name);
-        *entry = None;
-        self.free.push(id.0);
-        if let Some(ids) = self.by_name.get_mut(&name) {
-            ids.retain(|&listed| listed != id);
-            if ids.is_empty() {
-                self.by_name.remove(&name);
-            }
+        if let Some(kind) = entry
+            && kind.users > 1
+        {
+            kind.users -= 1;
+        } else if let Some(kind) = entry.take() {
+            self.free.push(id.0);
+            self.ids.remove(&(kind.name, kind.signature));
         }
     }
 
@@ -124,11 +113,6 @@ impl Kind {
         }
     }
 
-    /// Whether this is the first time that this is asked since the listeners changed.
-    pub(crate) fn mismatch_is_news(&self) -> bool {
-        self.route.as_ref().is_none_or(|route| !route.mismatch_told.replace(true))
-    }
-
     /// The signatures that the listeners of that name have instead of this one.
     pub(crate) fn others(&self) -> &[Signature] {
         self.route.as_ref().map_or(&[], |route| &route.others)
@@ -153,7 +137,7 @@ impl Route {
                 }
             }
         }
-        Self { version: table.version(), messages, calls, others, mismatch_told: Cell::new(false) }
+        Self { version: table.version(), messages, calls, others }
     }
 }
 
@@ -183,10 +167,10 @@ mod tests {
 
     fn heard(registry: &Registry<&'static str>, kind: &mut Kind, call: bool) -> Vec<&'static str> {
         let mut table = registry.take().expect("nobody dispatches");
-        registry.refresh(&mut table);
+        drop(registry.refresh(&mut table));
         kind.resolve(&table);
         let heard = kind.seats(call).iter().map(|&seat| table.listener(seat).expect("seats are fresh").call).collect();
-        registry.give_back(table);
+        drop(registry.give_back(table));
         heard
     }
 
@@ -234,6 +218,21 @@ mod tests {
         assert_eq!(heard_by("a", "args"), ["a", "any"]);
         assert_eq!(heard_by("b", "args"), ["any"]);
         assert!(heard_by("b", "u32").is_empty());
+    }
+
+    #[test]
+    fn many_signatures_of_one_name_stay_apart() {
+        let of = |n: usize| signature(&format!("{:>1000}", n), "()");
+        let mut kinds = Kinds::default();
+        let ids: Vec<_> = (0..4096).map(|n| kinds.enter("a", &of(n))).collect();
+        for (n, &id) in ids.iter().enumerate() {
+            assert_eq!(kinds.enter("a", &of(n)), id);
+            kinds.leave(id);
+            assert!(kinds.get(id).is_some_and(|kind| *kind.signature() == of(n)));
+            kinds.leave(id);
+            assert!(kinds.get(id).is_none());
+        }
+        assert!(kinds.ids.is_empty());
     }
 
     #[test]

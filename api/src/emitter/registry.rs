@@ -11,10 +11,12 @@ use std::{
     collections::HashMap,
     mem,
     num::NonZeroU64,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
 };
 
 use super::table::{Change, Listener, ListenerId, Place, Table, Topic};
@@ -58,17 +60,49 @@ pub(crate) enum Removal {
     Pending,
 }
 
+/// Listeners that were removed, for whoever removed them to drop where user code may run.
+///
+/// A listener's drop may panic. The first such panic comes out when all are dropped, unless the thread unwinds from
+/// another one already, which two at once would turn into the end of the process.
+#[derive(Debug)]
+#[must_use = "dropping it runs user code"]
+pub(crate) struct Removed<F>(Vec<Listener<F>>);
+
+impl<F> Drop for Removed<F> {
+    fn drop(&mut self) {
+        let mut first = None;
+        for listener in mem::take(&mut self.0) {
+            match panic::catch_unwind(AssertUnwindSafe(|| drop(listener))) {
+                Err(panic) if first.is_none() => first = Some(panic),
+                // What a panic carries may panic when it is dropped, too.
+                Err(panic) => mem::forget(panic),
+                Ok(()) => {}
+            }
+        }
+        match first {
+            Some(panic) if thread::panicking() => mem::forget(panic),
+            Some(panic) => panic::resume_unwind(panic),
+            None => {}
+        }
+    }
+}
+
 impl<F> Default for Registry<F> {
     fn default() -> Self {
-        let state = State {
+        Self { version: AtomicU64::new(0), state: Mutex::default() }
+    }
+}
+
+impl<F> Default for State<F> {
+    fn default() -> Self {
+        Self {
             rolls: HashMap::new(),
             topics: HashMap::new(),
             next_roll: 0,
             home: Some(Box::default()),
             changes: Vec::new(),
             closed: false,
-        };
-        Self { version: AtomicU64::new(0), state: Mutex::new(state) }
+        }
     }
 }
 
@@ -116,7 +150,7 @@ impl<F> Registry<F> {
             }
         }
         drop(state);
-        drop(removed);
+        drop(Removed(removed));
         if pending { Removal::Pending } else { Removal::Done }
     }
 
@@ -144,8 +178,9 @@ impl<F> Registry<F> {
         self.lock().home.take()
     }
 
-    /// Gives the table back, with the changes made meanwhile.
-    pub(crate) fn give_back(&self, mut table: Box<Table<F>>) {
+    /// Gives the table back, with the changes made meanwhile. What was removed comes out and is the caller's to drop,
+    /// once its own state is in order.
+    pub(crate) fn give_back(&self, mut table: Box<Table<F>>) -> Removed<F> {
         let mut state = self.lock();
         let mut removed: Vec<_> = mem::take(&mut state.changes).into_iter().filter_map(|c| table.apply(c)).collect();
         if state.closed {
@@ -153,17 +188,22 @@ impl<F> Registry<F> {
         }
         table.seen = self.version.load(Ordering::Relaxed);
         state.home = Some(table);
-        drop(state);
-        drop(removed);
+        Removed(removed)
+    }
+
+    /// Whether a table that was taken shows all that changed.
+    #[inline]
+    pub(crate) fn is_fresh(&self, table: &Table<F>) -> bool {
+        // SYNC registry-change: pairs with Registry::change. An addition that happened before a message was sent is
+        // seen when the message is met.
+        self.version.load(Ordering::Acquire) == table.seen
     }
 
     /// Brings a table that was taken up to date. What was removed comes out and is the caller's to drop, once its own
     /// state is in order.
     #[inline]
-    pub(crate) fn refresh(&self, table: &mut Table<F>) -> Vec<Listener<F>> {
-        // SYNC registry-change: pairs with Registry::change. An addition that happened before a message was sent is
-        // seen when the message is met.
-        if self.version.load(Ordering::Acquire) == table.seen { Vec::new() } else { self.fetch(table) }
+    pub(crate) fn refresh(&self, table: &mut Table<F>) -> Removed<F> {
+        if self.is_fresh(table) { Removed(Vec::new()) } else { self.fetch(table) }
     }
 
     /// Drops every listener, now or when the dispatcher gives the table back, and takes no more.
@@ -172,15 +212,27 @@ impl<F> Registry<F> {
         state.closed = true;
         state.rolls.clear();
         state.topics.clear();
-        let unapplied = mem::take(&mut state.changes);
-        let removed = state.home.as_mut().map(|table| table.clear());
+        let unapplied = mem::take(&mut state.changes).into_iter().filter_map(|change| match change {
+            Change::Add(_, _, listener) => Some(listener),
+            Change::Remove(..) => None,
+        });
+        let mut removed = Removed(unapplied.collect());
+        if let Some(table) = &mut state.home {
+            removed.0.extend(table.clear());
+        }
+        // SYNC registry-change: pairs with Registry::is_fresh.
         self.version.fetch_add(1, Ordering::Release);
         drop(state);
-        drop((unapplied, removed));
+        drop(removed);
+    }
+
+    /// Keeps every listener from ever being dropped. Takes no lock.
+    pub(crate) fn leak(&mut self) {
+        mem::forget(mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner)));
     }
 
     #[cold]
-    fn fetch(&self, table: &mut Table<F>) -> Vec<Listener<F>> {
+    fn fetch(&self, table: &mut Table<F>) -> Removed<F> {
         let (changes, closed) = {
             let mut state = self.lock();
             table.seen = self.version.load(Ordering::Relaxed);
@@ -190,12 +242,12 @@ impl<F> Registry<F> {
         if closed {
             removed.extend(table.clear());
         }
-        removed
+        Removed(removed)
     }
 
     /// Applies a change where the table is, and returns what it removed.
     fn change(&self, state: &mut State<F>, change: Change<F>) -> Option<Listener<F>> {
-        // SYNC registry-change: pairs with Registry::refresh.
+        // SYNC registry-change: pairs with Registry::is_fresh.
         let version = self.version.fetch_add(1, Ordering::Release) + 1;
         match &mut state.home {
             Some(table) => {
@@ -250,7 +302,7 @@ impl ListenerId {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::{atomic::AtomicUsize, mpsc};
 
     use super::*;
     use crate::emitter::table::Signature;
@@ -270,7 +322,7 @@ mod tests {
     /// What would run for `name`, in order; `during` is called with each listener while the table is away.
     fn emit(registry: &Names, name: &str, mut during: impl FnMut(&'static str)) -> Vec<&'static str> {
         let mut table = registry.take().expect("nobody dispatches");
-        registry.refresh(&mut table);
+        drop(registry.refresh(&mut table));
         let seats: Vec<_> = table.listeners(&Topic::channel(name)).map(|(seat, _)| seat).collect();
         let mut ran = Vec::new();
         for seat in seats {
@@ -278,7 +330,7 @@ mod tests {
             ran.push(listener.call);
             during(listener.call);
         }
-        registry.give_back(table);
+        drop(registry.give_back(table));
         ran
     }
 
@@ -325,11 +377,11 @@ mod tests {
         let mut table = registry.take().expect("nobody dispatches");
         let id = add(&registry, "a", "1");
         assert_eq!(table.listeners(&Topic::channel("a")).count(), 0);
-        assert!(registry.refresh(&mut table).is_empty());
+        assert!(registry.refresh(&mut table).0.is_empty());
         assert_eq!(table.listeners(&Topic::channel("a")).count(), 1);
         assert_eq!(registry.remove(None, id), Removal::Pending);
-        assert_eq!(registry.refresh(&mut table).len(), 1);
-        registry.give_back(table);
+        assert_eq!(registry.refresh(&mut table).0.len(), 1);
+        drop(registry.give_back(table));
         assert!(run(&registry, "a").is_empty());
     }
 
@@ -338,7 +390,7 @@ mod tests {
         let registry = Names::default();
         let table = registry.take();
         assert!(registry.take().is_none());
-        registry.give_back(table.expect("nobody dispatched"));
+        drop(registry.give_back(table.expect("nobody dispatched")));
         assert!(registry.take().is_some());
     }
 
@@ -417,7 +469,7 @@ mod tests {
         let away = add();
         registry.remove(None, away);
         assert_eq!(drops.load(Ordering::Relaxed), 2, "it waits for the dispatcher");
-        registry.give_back(table);
+        drop(registry.give_back(table));
         assert_eq!(drops.load(Ordering::Relaxed), 3);
 
         add();
@@ -436,8 +488,45 @@ mod tests {
         let table = registry.take().expect("nobody dispatches");
         registry.close();
         assert_eq!(drops.load(Ordering::Relaxed), 0);
-        registry.give_back(table);
+        drop(registry.give_back(table));
         assert_eq!(drops.load(Ordering::Relaxed), 1);
         assert!(registry.channel_names().is_empty());
+    }
+
+    struct Panics(mpsc::Sender<()>);
+
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+            std::panic::resume_unwind(Box::new("dropped"));
+        }
+    }
+
+    #[test]
+    fn a_drop_that_panics_keeps_no_other_from_being_dropped_and_is_told_once() {
+        let registry = Registry::default();
+        let (dropped, drops) = mpsc::channel();
+        for _ in 0..3 {
+            insert(&registry, Topic::channel("a"), Place::Last, Panics(dropped.clone()));
+        }
+        let panic = panic::catch_unwind(AssertUnwindSafe(|| registry.remove_all(|_| true))).unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"dropped"));
+        assert_eq!(drops.try_iter().count(), 3);
+        assert!(registry.channel_names().is_empty());
+    }
+
+    #[test]
+    fn a_drop_that_panics_during_another_panic_is_not_the_end() {
+        let registry = Registry::default();
+        let (dropped, drops) = mpsc::channel();
+        let table = registry.take().expect("nobody dispatches");
+        let id = insert(&registry, Topic::channel("a"), Place::Last, Panics(dropped));
+        registry.remove(None, id);
+        let panic = panic::catch_unwind(AssertUnwindSafe(|| {
+            let _removed = registry.give_back(table);
+            panic::resume_unwind(Box::new("a listener"));
+        }));
+        assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"a listener"));
+        assert_eq!(drops.try_iter().count(), 1);
     }
 }

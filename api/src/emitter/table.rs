@@ -46,6 +46,13 @@ pub(crate) struct Signature {
     pub(crate) error: Arc<[u8]>,
 }
 
+impl Signature {
+    /// Bytes of the three together.
+    pub(crate) fn len(&self) -> usize {
+        self.message.len() + self.reply.len() + self.error.len()
+    }
+}
+
 /// Where in its topic a new listener stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
