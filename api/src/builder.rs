@@ -50,7 +50,7 @@ impl<Side> Builder<Side> {
         self.with(|config| config.ring_capacity = bytes)
     }
 
-    /// How many calls of one peer may have an answer that the peer has not taken yet, 1 to 64. Default 8.
+    /// How many calls of one peer may have an answer that the peer has not taken yet, 2 to 64. Default 8.
     #[must_use]
     pub fn reply_slots(self, slots: u32) -> Self {
         self.with(|config| config.reply_slots = slots)
@@ -89,7 +89,10 @@ impl<Side> Builder<Side> {
         self.with(|config| config.max_peer_outbox = bytes)
     }
 
-    /// Channels that one peer may send on. Default 4,096.
+    /// Channels that one peer may send on. Default 4,096, which is also the most that a peer can use.
+    ///
+    /// Peers are not told of this limit: one that sends on more channels is disconnected as one that breaks the
+    /// protocol. So set it no lower than what the programs at the other side use.
     #[must_use]
     pub fn max_channels(self, channels: u16) -> Self {
         self.with(|config| config.max_channels = channels)

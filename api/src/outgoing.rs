@@ -17,9 +17,12 @@ use memit_engine::MAX_CHANNEL_NAME;
 use crate::{ChannelError, emitter::table::Signature};
 
 /// As many channels as one endpoint can send on; peers admit no more.
-const MAX_CHANNELS: usize = 4096;
+const MAX_CHANNELS: usize = memit_engine::MAX_CHANNELS as usize;
 /// Bytes of schema text of one type; peers admit no more.
 const MAX_SCHEMA: usize = 64 << 10;
+/// Bytes of schema text that one side of a connection may announce in all; a program with more types than that on its
+/// channels is not known.
+pub(crate) const MAX_SCHEMAS: usize = 4 << 20;
 /// Twice as many, so that half of the places stay empty and a lookup ends soon.
 const PLACES: usize = 2 * MAX_CHANNELS;
 const CHUNK: usize = 64;
@@ -44,8 +47,16 @@ pub(crate) struct Outgoing {
     places: Box<[AtomicU16]>,
     /// By id, in chunks that are made when the first of their ids is given out.
     outlets: Box<[OnceLock<Chunk>]>,
-    /// How many ids are given out; locked to give out one more.
-    count: Mutex<usize>,
+    /// Locked to give out one more id.
+    given: Mutex<Given>,
+}
+
+/// What is given out already.
+#[derive(Debug, Default)]
+struct Given {
+    ids: usize,
+    /// What all their schemas have together, which a peer may come to hear.
+    schema_bytes: usize,
 }
 
 impl Default for Outgoing {
@@ -53,7 +64,7 @@ impl Default for Outgoing {
         Self {
             places: (0..PLACES).map(|_| AtomicU16::new(0)).collect(),
             outlets: (0..MAX_CHANNELS / CHUNK).map(|_| OnceLock::new()).collect(),
-            count: Mutex::new(0),
+            given: Mutex::default(),
         }
     }
 }
@@ -95,18 +106,22 @@ impl Outgoing {
     #[cold]
     fn add(&self, key: u64, name: &str, types: TypeId, signature: Signature) -> Result<&Outlet, ChannelError> {
         check(name, &signature)?;
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have added it since the caller looked; under the lock nobody does.
         let place = match self.find(key, name, types) {
             Ok(outlet) => return Ok(outlet),
             Err(place) => place.ok_or(EXHAUSTED)?,
         };
-        let id = u16::try_from(*count).map_err(|_| EXHAUSTED)?;
-        let chunk = self.outlets.get(*count / CHUNK).ok_or(EXHAUSTED)?;
+        let id = u16::try_from(given.ids).map_err(|_| EXHAUSTED)?;
+        let chunk = self.outlets.get(given.ids / CHUNK).ok_or(EXHAUSTED)?;
         let chunk = chunk.get_or_init(|| (0..CHUNK).map(|_| OnceLock::new()).collect());
-        let cell = chunk.get(*count % CHUNK).ok_or(EXHAUSTED)?;
+        let cell = chunk.get(given.ids % CHUNK).ok_or(EXHAUSTED)?;
+        let schema_bytes = given.schema_bytes + signature.len();
+        if schema_bytes > MAX_SCHEMAS {
+            return Err(ChannelError::SchemasTooLong { len: schema_bytes, max: MAX_SCHEMAS });
+        }
         let outlet = cell.get_or_init(|| Outlet { id, name: name.into(), signature, key, types });
-        *count += 1;
+        *given = Given { ids: given.ids + 1, schema_bytes };
         // SYNC outlet: pairs with Outgoing::find.
         place.store(id + 1, Ordering::Release);
         Ok(outlet)
@@ -191,6 +206,20 @@ mod tests {
         let signature = || Signature { reply: vec![b'x'; MAX_SCHEMA + 1].into(), ..Signature::default() };
         let long = outgoing.outlet(1, "a", types, signature).unwrap_err();
         assert_eq!(long, ChannelError::SchemaTooLong { len: MAX_SCHEMA + 1, max: MAX_SCHEMA });
+    }
+
+    #[test]
+    fn schemas_that_are_too_long_together_are_refused_here_and_the_others_stay_good() {
+        let outgoing = Outgoing::default();
+        let types = TypeId::of::<u32>();
+        let of = |len: usize| move || Signature { message: vec![b'x'; len].into(), ..Signature::default() };
+        for n in 0..64u64 {
+            outgoing.outlet(n, &n.to_string(), types, of(MAX_SCHEMA)).unwrap();
+        }
+        let refused = outgoing.outlet(99, "one more", types, of(1)).unwrap_err();
+        assert_eq!(refused, ChannelError::SchemasTooLong { len: MAX_SCHEMAS + 1, max: MAX_SCHEMAS });
+        assert_eq!(outgoing.outlet(63, "63", types, of(MAX_SCHEMA)).unwrap().id, 63);
+        assert_eq!(outgoing.outlet(100, "of no length", types, of(0)).unwrap().id, 64);
     }
 
     #[test]
