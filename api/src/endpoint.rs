@@ -1,11 +1,15 @@
 //! One end of any number of connections: what main and renderer have in common.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{Ordering, fence},
+    },
     time::{Duration, Instant},
 };
 
-use memit_engine::{Disconnect, Dispatch, Port, Role, Wakeup};
+use memit_engine::{Disconnect, Dispatch, Link, Port, Role, Wakeup};
 
 use crate::{
     Emitter, RunError,
@@ -44,6 +48,11 @@ impl Endpoint {
 
     pub(crate) fn outgoing(&self) -> &Arc<Outgoing> {
         &self.outgoing
+    }
+
+    /// The peers that are connected now; none in a forked child, where a lost thread may hold the list.
+    pub(crate) fn links(&self) -> Arc<[Arc<Link>]> {
+        if self.port().is_forked() { Arc::default() } else { self.port().links() }
     }
 
     pub(crate) fn run(&self) -> Result<(), RunError> {
@@ -88,10 +97,23 @@ impl Endpoint {
         }
     }
 
+    /// Ends the endpoint; does nothing in a forked child, whose endpoint it is not.
     pub(crate) fn shutdown(&self) {
+        let Some(registry) = self.emitter.ours() else { return };
         self.port().shutdown();
-        self.emitter.registry().close();
-        // Whoever dispatches holds the peers, and clears them when it ends.
+        self.forget_peers();
+        // Last, for it drops listeners, which may panic.
+        registry.close();
+    }
+
+    /// Drops what is known of the peers after a shutdown, unless somebody dispatches, who then does it on leaving.
+    fn forget_peers(&self) {
+        // SYNC endpoint-end: pairs with itself. One sets the mark and then tries the lock, the other gives the lock up
+        // and then looks at the mark; with a fence between, one of them at least sees what the other did.
+        fence(Ordering::SeqCst);
+        if !self.port().is_shut_down() {
+            return;
+        }
         match self.peers.try_lock() {
             Ok(mut peers) => peers.clear(),
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().clear(),
@@ -100,23 +122,31 @@ impl Endpoint {
     }
 
     fn turn(&self) -> Result<Turn<'_>, RunError> {
+        let registry = self.emitter.ours().ok_or(RunError::Forked)?;
         let dispatch = self.port().dispatch()?;
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = self.emitter.registry().take().ok_or(memit_engine::Busy)?;
-        Ok(Turn { table: Some(table), peers, dispatch, endpoint: self })
+        let table = registry.take().ok_or(memit_engine::Busy)?;
+        Ok(Turn { held: Some((table, peers)), dispatch, endpoint: self })
     }
 }
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
+        if self.port().is_forked() {
+            // Threads of the parent may have left anything here half done, and the listeners' drops are theirs.
+            self.emitter.leak();
+            mem::forget(Arc::clone(&self.outgoing));
+            mem::forget(mem::take(self.peers.get_mut().unwrap_or_else(PoisonError::into_inner)));
+            return;
+        }
         self.shutdown();
     }
 }
 
-/// The right to dispatch, and all that it takes. Declared in the order in which it is given up.
+/// The right to dispatch, and all that it takes.
 struct Turn<'t> {
-    table: Option<Box<Table<Callback>>>,
-    peers: MutexGuard<'t, Peers>,
+    /// Until the turn is given up.
+    held: Option<(Box<Table<Callback>>, MutexGuard<'t, Peers>)>,
     dispatch: Dispatch<'t>,
     endpoint: &'t Endpoint,
 }
@@ -124,15 +154,10 @@ struct Turn<'t> {
 impl Turn<'_> {
     /// Dispatches what is there, without waiting. Returns how many messages, arrivals and departures that were.
     fn step(&mut self) -> usize {
-        let Some(table) = &mut self.table else { return 0 };
+        let Some((table, peers)) = &mut self.held else { return 0 };
         drop(self.endpoint.emitter.refresh(table));
-        let mut dispatcher = Dispatcher {
-            emitter: &self.endpoint.emitter,
-            outgoing: &self.endpoint.outgoing,
-            table,
-            peers: &mut self.peers,
-            handled: 0,
-        };
+        let mut dispatcher =
+            Dispatcher { emitter: &self.endpoint.emitter, outgoing: &self.endpoint.outgoing, table, peers, handled: 0 };
         self.dispatch.poll(BATCH, &mut dispatcher);
         dispatcher.handled
     }
@@ -140,10 +165,13 @@ impl Turn<'_> {
     /// Why nothing will ever arrive any more, if that is so.
     fn end(&self) -> Option<RunError> {
         let port = self.endpoint.port();
+        if port.is_forked() {
+            return Some(RunError::Forked);
+        }
         if port.is_shut_down() {
             return Some(RunError::ShutDown);
         }
-        match &self.peers.last_end {
+        match self.held.as_ref().and_then(|(_, peers)| peers.last_end.as_ref()) {
             Some(reason) if port.role() == Role::Renderer => Some(RunError::Disconnected(reason.clone())),
             _ => None,
         }
@@ -152,11 +180,62 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if self.endpoint.port().is_shut_down() {
-            self.peers.clear();
+        let Some((table, peers)) = self.held.take() else { return };
+        let Some(registry) = self.endpoint.emitter.ours() else {
+            // A listener forked, and this is the child.
+            mem::forget(table);
+            return;
+        };
+        let removed = registry.give_back(table);
+        drop(peers);
+        self.endpoint.forget_peers();
+        // Last: listeners that go may panic, or shut the endpoint down.
+        drop(removed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
+    use super::*;
+    use crate::{Channel, IpcRenderer};
+
+    const NOTE: Channel<str> = Channel::new("note");
+
+    /// Shuts the endpoint down when it is dropped.
+    struct Ends(std::sync::Weak<Endpoint>);
+
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            if let Some(endpoint) = self.0.upgrade() {
+                endpoint.shutdown();
+            }
         }
-        if let Some(table) = self.table.take() {
-            self.endpoint.emitter.registry().give_back(table);
+    }
+
+    #[test]
+    fn a_shutdown_while_a_turn_is_given_up_leaves_nothing_of_the_peers() {
+        let directory = tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir().unwrap();
+        let config = |mut config: memit_engine::Config| {
+            config.format_fingerprint = crate::message::format_fingerprint();
+            config.runtime_dir = Some(directory.path().to_owned());
+            config
+        };
+        let main = Arc::new(Endpoint::new(Port::bind("app", config(memit_engine::Config::default())).unwrap()));
+        let ends = Ends(Arc::downgrade(&main));
+        let ending = main.emitter().on(NOTE, move |_, _| {
+            let _ends = &ends;
+        });
+        main.emitter().on(NOTE, move |event, _| {
+            event.emitter().off(ending);
+        });
+        let renderer = IpcRenderer::builder().runtime_dir(directory.path()).connect("app").unwrap();
+        renderer.send(NOTE, "last").unwrap();
+        while !main.port().is_shut_down() {
+            assert_ne!(main.run_once(Duration::from_secs(30)), Ok(0), "nothing came");
         }
+        assert!(main.peers.lock().unwrap().is_empty());
+        assert!(main.emitter().event_names().is_empty());
     }
 }

@@ -15,8 +15,8 @@ use crate::{EncodeError, Failure, Peer};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// No space now: in the ring for [`try_send`](crate::Sender::try_send), in the queue for whoever sends from the
-    /// dispatching thread.
+    /// No space now: in the ring for [`try_send`](crate::Sender::try_send) and
+    /// [`broadcast`](crate::IpcMain::broadcast), in the queue behind it for whoever sends from the dispatching thread.
     #[error("the peer has not made space for {len} more bytes; send again later, or send less")]
     Full {
         /// The message's length in bytes.
@@ -74,6 +74,17 @@ pub enum ChannelError {
         /// The name's length in bytes.
         len: usize,
         /// The most that it may have.
+        max: usize,
+    },
+    /// The descriptions of all channels' types are too long together.
+    #[error(
+        "with this channel, the descriptions of the types that this endpoint sends have {len} bytes in all and may \
+         have {max}; use fewer or smaller types, or another endpoint"
+    )]
+    SchemasTooLong {
+        /// The length of all descriptions with this one, in bytes.
+        len: usize,
+        /// The most that they may have.
         max: usize,
     },
     /// A type's description is too long.
@@ -175,6 +186,9 @@ pub enum RunError {
     /// The endpoint was shut down.
     #[error("this endpoint was shut down; make a new one to go on")]
     ShutDown,
+    /// The handle came through a fork, and the endpoint belongs to the parent.
+    #[error("this process is a fork of the one that owns the endpoint; make a new one in the child")]
+    Forked,
     /// The renderer's main is gone, so nothing will ever arrive.
     #[error("nothing left to dispatch: {0}")]
     Disconnected(#[source] Disconnect),

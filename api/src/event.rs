@@ -11,7 +11,8 @@ use std::{
 use memit_engine::{CallToken, ReplyError, ReplyStatus};
 
 use crate::{
-    Emitter, EncodeAs, Failure, IntoChannel, InvalidPayload, Payload, Peer, ReturnError, SendError, Sender, encode,
+    Emitter, EncodeAs, Failure, IntoChannel, InvalidPayload, Payload, Peer, ReturnError, SendError, Sender,
+    emitter::dispatch::Logged, encode,
 };
 
 /// One message on its way through the listeners.
@@ -113,6 +114,7 @@ pub(crate) struct Delivery<'d> {
     pub(crate) channel: &'d Arc<str>,
     pub(crate) bytes: &'d [u8],
     pub(crate) call: Option<Call>,
+    pub(crate) logged: &'d Logged,
     /// The type as which the bytes have been validated.
     pub(crate) valid_as: Cell<Option<TypeId>>,
 }

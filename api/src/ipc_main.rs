@@ -54,23 +54,24 @@ impl IpcMain {
         Self { endpoint: Arc::new(Endpoint::new(port)) }
     }
 
-    /// The way to each renderer that is connected now.
+    /// The way to each renderer that is connected now. There are none in a forked child, whose endpoint this is not.
     pub fn renderers(&self) -> Vec<Sender> {
-        let links = self.endpoint.port().links();
+        let links = self.endpoint.links();
         links.iter().map(|link| Sender::new(Arc::clone(link), Arc::clone(self.endpoint.outgoing()))).collect()
     }
 
     /// Sends `message` to every renderer, encoding it once. Returns those that it did not reach, and why.
     ///
     /// It never waits: a renderer without space is among those returned, [`Full`](SendError::Full), and the others have
-    /// the message already.
+    /// the message already. On the thread that dispatches this endpoint, a renderer's space includes that renderer's
+    /// queue, whose bound is [`backlog_limit`](Builder::backlog_limit).
     #[must_use = "the renderers that the message did not reach are returned"]
     pub fn broadcast<C, M>(&self, channel: C, message: &M) -> Vec<(Sender, SendError)>
     where
         C: IntoChannel,
         M: EncodeAs<C::Message> + ?Sized,
     {
-        let (links, outgoing) = (self.endpoint.port().links(), self.endpoint.outgoing());
+        let (links, outgoing) = (self.endpoint.links(), self.endpoint.outgoing());
         let sender = |link| Sender::new(Arc::clone(link), Arc::clone(outgoing));
         let encoded = encode::with_encoded::<C::Message, M, _>(message, |bytes| {
             let outlet = outlet(outgoing, &channel)?;

@@ -4,6 +4,7 @@ use std::{
     any::TypeId,
     fmt,
     marker::PhantomData,
+    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -24,6 +25,8 @@ use crate::{
 /// peer ends, every operation reports [`SendError::Disconnected`]. So a listener may own senders freely.
 ///
 /// Messages that one thread sends arrive in the order in which it sent them, calls among them.
+///
+/// In a child that this process made by `fork`, every operation reports [`SendError::Forked`].
 #[derive(Clone)]
 pub struct Sender {
     link: Arc<Link>,
@@ -49,6 +52,9 @@ impl Sender {
     }
 
     /// Sends `message` if there is space now, and reports [`SendError::Full`] otherwise.
+    ///
+    /// On the thread that dispatches this endpoint it is [`send`](Self::send): without space in the ring the message
+    /// goes to the queue, and only without space there it is `Full`.
     pub fn try_send<C, M>(&self, channel: C, message: &M) -> Result<(), SendError>
     where
         C: IntoChannel,
@@ -58,6 +64,8 @@ impl Sender {
     }
 
     /// Sends `message` as soon as there is space, and reports [`SendError::Timeout`] if there is none within `timeout`.
+    ///
+    /// On the thread that dispatches this endpoint it is [`send`](Self::send), which does not wait there.
     pub fn send_timeout<C, M>(&self, channel: C, message: &M, timeout: Duration) -> Result<(), SendError>
     where
         C: IntoChannel,
@@ -117,6 +125,9 @@ impl Sender {
         C: IntoChannel,
         M: EncodeAs<C::Message> + ?Sized,
     {
+        if self.link.is_forked() {
+            return Err(SendError::Forked);
+        }
         encode::with_encoded::<C::Message, M, _>(message, |bytes| {
             let outlet = outlet(&self.outgoing, &channel)?;
             deliver(&self.link, outlet, bytes, patience)
@@ -128,6 +139,9 @@ impl Sender {
         C: IntoChannel,
         M: EncodeAs<C::Message> + ?Sized,
     {
+        if self.link.is_forked() {
+            return Err(CallError::Forked);
+        }
         let mut reply = Buffer::take();
         encode::with_encoded::<C::Message, M, _>(message, |bytes| {
             let outlet = outlet(&self.outgoing, &channel)?;
@@ -136,6 +150,15 @@ impl Sender {
             Ok::<_, CallError>(())
         })??;
         Reply::new(reply, &self.link)
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if self.link.is_forked() {
+            // Threads of the parent may have left anything behind these half done.
+            mem::forget((Arc::clone(&self.link), Arc::clone(&self.outgoing)));
+        }
     }
 }
 

@@ -147,6 +147,91 @@ fn schemas_without_end_are_refused() {
 }
 
 #[test]
+fn a_long_schema_is_shown_in_part() {
+    within_deadline(|| {
+        let rig = Rig::new();
+        let errors = Log::<String>::default();
+        let error = errors.clone();
+        rig.main.on_error(move |found| error.push(found.to_string()));
+        rig.main.on(TEXT, |_, _| unexpected("it has another schema"));
+        let (_port, link) = forger(&rig);
+        let schema = "x".repeat(60 << 10);
+        for (channel, reply) in [(0, &b"()"[..]), (1, schema.as_bytes())] {
+            let announced = Announced { channel, name: "text", message: schema.as_bytes(), reply, error: b"" };
+            link.announce(&announced, Patience::ByPolicy).unwrap();
+            link.send(channel, b"x", Patience::ByPolicy).unwrap();
+        }
+        rig.until(|| errors.len() == 2);
+        for error in errors.take() {
+            assert!(error.len() < 2000 && error.contains("(61440 bytes)"), "{error}");
+        }
+        let _running = Running::start(&rig.main);
+        let mut reply = memit_engine::AlignedBytes::new();
+        let error = link.call(1, b"x", None, &mut reply).unwrap_err().to_string();
+        assert!(error.len() < 2200 && error.contains("(61440 bytes)") && error.contains("str"), "{error}");
+    });
+}
+
+/// Counts what is logged in the thread that has it as its default.
+#[derive(Clone, Default)]
+struct Lines(Log<String>);
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text<'l>(&'l Log<String>);
+        impl tracing::field::Visit for Text<'_> {
+            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0.push(format!("{value:?}"));
+            }
+        }
+        if event.metadata().target().starts_with("memit") {
+            event.record(&mut Text(&self.0));
+        }
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn a_peer_does_not_fill_the_log() {
+    within_deadline(|| {
+        let (rig, lines) = (Rig::new(), Lines::default());
+        let _log = tracing::subscriber::set_default(lines.clone());
+        rig.main.on(TEXT, |_, _| unexpected("it has another schema"));
+        rig.main.on(NAMES, |_, _| unexpected("it has another schema"));
+        let (_port, link) = forger(&rig);
+        for channel in 0..200 {
+            let name = if channel % 2 == 0 { "text" } else { "names" };
+            announce(&link, channel, name, &format!("schema{channel}"));
+            link.send(channel, b"x", Patience::ByPolicy).unwrap();
+            // What one listener more or less changes is no news about the peer.
+            rig.main.off(rig.main.on("other", |_, _| unexpected("nobody sends here")));
+        }
+        let mut handled = 0;
+        while handled < 201 {
+            handled += rig.main.run_once(PATIENCE).unwrap();
+        }
+        let lines = lines.0.take();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].contains("schema0") && lines[1].contains("schema1"), "{lines:?}");
+    });
+}
+
+#[test]
 fn a_schema_that_is_not_text_is_shown_and_harms_nobody() {
     within_deadline(|| {
         let rig = Rig::new();

@@ -5,7 +5,11 @@ mod support;
 
 use std::{
     os::fd::AsFd,
-    sync::mpsc,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -15,11 +19,164 @@ use memit::{
     WaitStrategy,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use support::{Log, PATIENCE, Rig, Running, Tell, unexpected, until, within_deadline};
+use support::{
+    Log, PATIENCE, Rig, Running, Tell,
+    common::{Process, role},
+    unexpected, until, within_deadline,
+};
 
 const NOTE: Channel<str> = Channel::new("note");
 const ADD: Channel<(i32, i32), i32> = Channel::new("add");
 const BYTES: Channel<[u8]> = Channel::new("bytes");
+
+/// What another test starts as a child; nothing by itself.
+#[test]
+fn child_process() {
+    match role() {
+        Some((role, _)) if role == "forks" => fork_while_the_endpoint_is_busy(),
+        Some((role, _)) if role == "forks-inside" => fork_inside_a_listener(),
+        Some((unknown, _)) => unexpected(&unknown),
+        None => {}
+    }
+}
+
+/// Ends the process when it is dropped in another one than the one that made it.
+struct Ours(u32);
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        if std::process::id() != self.0 {
+            std::process::abort();
+        }
+    }
+}
+
+/// Forks; returns 0 in the child, which ends with the thread that made it.
+#[allow(unsafe_code)]
+fn fork_here() -> i32 {
+    // SAFETY: the C library makes allocation work in the child, and what the child uses of this one is under test.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: takes numbers only.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    }
+    pid
+}
+
+/// Ends a forked child without running the parent's exit handlers.
+#[allow(unsafe_code)]
+fn leave(code: i32) -> ! {
+    // SAFETY: takes a number and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// How the child ended, 0 if well.
+#[allow(unsafe_code)]
+fn ended(child: i32) -> i32 {
+    let mut status = -1;
+    // SAFETY: waits for a child of this process, with a valid place for its status.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    status
+}
+
+/// Runs `child` in a fork of this process; how that ended, 0 if well.
+fn fork(child: impl FnOnce()) -> i32 {
+    let pid = fork_here();
+    if pid == 0 {
+        leave(i32::from(catch_unwind(AssertUnwindSafe(child)).is_err()));
+    }
+    ended(pid)
+}
+
+/// Forks again and again while other threads change the endpoint. Each child drops its copy, and must end.
+#[allow(unsafe_code)]
+fn fork_while_the_endpoint_is_busy() {
+    let Rig { main, directory } = Rig::new();
+    let renderer = IpcRenderer::builder().runtime_dir(directory.path()).connect("app").unwrap();
+    let listener = || {
+        let ours = Ours(std::process::id());
+        move |_: &mut memit::Event<'_, str>, _: &str| {
+            let _ours = &ours;
+        }
+    };
+    main.on(NOTE, listener());
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| main.run().unwrap());
+        for name in ["one", "other"] {
+            let (main, stop) = (&main, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    main.off(main.on(Channel::<str>::new(name), listener()));
+                }
+            });
+        }
+        for _ in 0..200 {
+            let ended = fork(|| {
+                assert_eq!(renderer.send(NOTE, "from the child"), Err(SendError::Forked));
+                assert_eq!(renderer.send_sync(ADD, &(1, 2)).unwrap_err(), CallError::Forked);
+                assert_eq!(main.run_once(PATIENCE), Err(RunError::Forked));
+                assert!(!main.off(main.on(NOTE, |_, _| {})));
+                assert_eq!(main.listener_count(NOTE), 0);
+                assert!(main.renderers().is_empty());
+                assert!(main.broadcast(NOTE, "from the child").is_empty());
+                main.shutdown();
+                // SAFETY: the child has one thread, which is here and never comes back to the originals.
+                drop(unsafe { std::ptr::read(&raw const main) });
+                // SAFETY: as above.
+                drop(unsafe { std::ptr::read(&raw const renderer) });
+            });
+            assert_eq!(ended, 0);
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(main.event_names()[0], NOTE.name());
+        main.shutdown();
+    });
+}
+
+#[test]
+fn children_forked_at_any_moment_let_go_of_the_endpoint() {
+    within_deadline(|| assert!(Process::start("child_process", "forks", "").succeeds()));
+}
+
+#[test]
+fn a_child_forked_inside_a_listener_leaves_the_dispatch() {
+    within_deadline(|| assert!(Process::start("child_process", "forks-inside", "").succeeds()));
+}
+
+/// A listener forks; in the child it returns, and so does the dispatch, which tells.
+fn fork_inside_a_listener() {
+    let rig = Rig::new();
+    let ours = Ours(std::process::id());
+    let parent = std::process::id();
+    let (weak, log) = (rig.main.downgrade(), Log::<String>::default());
+    rig.main.on(NOTE, move |event, _| {
+        let (_ours, main) = (&ours, weak.upgrade().unwrap());
+        // The child goes on from here, with the parent's stack.
+        let pid = fork_here();
+        if pid == 0 {
+            assert_eq!(main.poll(), Err(RunError::Forked));
+        } else {
+            assert_eq!(ended(pid), 0);
+        }
+        drop(event.emitter().event_names());
+    });
+    let heard = log.clone();
+    rig.main.on(NOTE, move |_, text| heard.push(text));
+    rig.renderer().send(NOTE, "a").unwrap();
+    let outcome = loop {
+        match rig.main.run_once(PATIENCE) {
+            Ok(_) if log.len() == 0 => {}
+            outcome => break outcome,
+        }
+    };
+    if std::process::id() != parent {
+        let next = rig.main.run_once(PATIENCE);
+        drop(rig);
+        leave(i32::from(next != Err(RunError::Forked)));
+    }
+    outcome.unwrap();
+}
 
 #[test]
 fn main_and_renderer_may_live_in_one_thread() {

@@ -2,8 +2,8 @@
 
 use std::{
     any::Any,
-    borrow::Cow,
-    cell::{Cell, OnceCell},
+    cell::{Cell, OnceCell, RefCell},
+    collections::HashSet,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
 };
@@ -18,14 +18,15 @@ use super::{
 use crate::{
     DispatchError, Failure, Peer, Sender,
     event::{Call, Delivery},
-    outgoing::Outgoing,
+    outgoing::{MAX_SCHEMAS, Outgoing},
 };
 
-/// Bytes of schema text that one connection may bring in all; a program with more types than that on its channels is
-/// not known.
-const MAX_SCHEMAS: usize = 4 << 20;
 /// Bytes of text that go back to a caller whose call failed.
 const MAX_REASON: usize = 2048;
+/// Bytes that are shown of a description of types, of which two fit one reason.
+const MAX_SHOWN: usize = 900;
+/// Bytes that are shown of one type's schema, of which three make a description.
+const MAX_SHOWN_OF_ONE: usize = 250;
 
 /// What one endpoint knows of its peers. It belongs to whoever dispatches.
 #[derive(Debug, Default)]
@@ -46,6 +47,18 @@ struct Connection {
     /// By the channel's number.
     channels: Vec<Option<KindId>>,
     schema_bytes: usize,
+    logged: Logged,
+}
+
+/// What was logged of one connection's messages, by the channel's name and the sort of error: a peer must not be able
+/// to fill the log.
+#[derive(Debug, Default)]
+pub(crate) struct Logged(RefCell<HashSet<(Arc<str>, Sort)>>);
+
+/// What a peer can bring about as often as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Sort {
+    Mismatch,
 }
 
 impl Peers {
@@ -54,6 +67,11 @@ impl Peers {
             self.recent = self.connections.binary_search_by_key(&link, |connection| connection.id).ok()?;
         }
         Some(self.recent)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.connections.is_empty()
     }
 
     /// Drops what is known of every peer.
@@ -77,7 +95,13 @@ impl Handler for Dispatcher<'_> {
     fn connected(&mut self, link: &Arc<Link>) {
         self.handled += 1;
         let sender = Sender::new(Arc::clone(link), Arc::clone(self.outgoing));
-        let connection = Connection { id: link.id(), sender: sender.clone(), channels: Vec::new(), schema_bytes: 0 };
+        let connection = Connection {
+            id: link.id(),
+            sender: sender.clone(),
+            channels: Vec::new(),
+            schema_bytes: 0,
+            logged: Logged::default(),
+        };
         if let Err(at) = self.peers.connections.binary_search_by_key(&link.id(), |connection| connection.id) {
             self.peers.connections.insert(at, connection);
         }
@@ -95,12 +119,12 @@ impl Handler for Dispatcher<'_> {
         let Some(at) = self.peers.position(link.id()) else { return Ok(()) };
         let Peers { connections, kinds, .. } = &mut *self.peers;
         let connection = &mut connections[at];
-        connection.schema_bytes += channel.message.len() + channel.reply.len() + channel.error.len();
+        let signature =
+            Signature { message: channel.message.into(), reply: channel.reply.into(), error: channel.error.into() };
+        connection.schema_bytes += signature.len();
         if connection.schema_bytes > MAX_SCHEMAS {
             return Err(Violation(format!("the schemas that it announced are longer than {MAX_SCHEMAS} bytes in all")));
         }
-        let signature =
-            Signature { message: channel.message.into(), reply: channel.reply.into(), error: channel.error.into() };
         let number = usize::from(channel.channel);
         if connection.channels.len() <= number {
             connection.channels.resize(number + 1, None);
@@ -129,6 +153,7 @@ impl Handler for Dispatcher<'_> {
             channel: kind.name(),
             bytes: message.bytes,
             call,
+            logged: &connection.logged,
             valid_as: Cell::new(None),
         };
         let emitted = emit(self.table, kind, &delivery);
@@ -218,17 +243,15 @@ fn unheard(table: &mut Table<Callback>, kind: &Kind, delivery: &Delivery<'_>) {
         }
         return;
     }
-    // A peer must not be able to fill the log.
-    let is_told = kind.mismatch_is_news() || table.listeners(&Topic::Error).next().is_some();
+    let is_told = is_worth_telling(table, delivery, Sort::Mismatch);
     if !is_told && delivery.call.is_none() {
         return;
     }
     let show = |signature: &Signature| show(signature, delivery.call.is_some());
     let found = show(kind.signature());
-    let expected = others.iter().map(show).collect::<Vec<_>>().join(" or ");
+    let expected = shorten(&others.iter().map(show).collect::<Vec<_>>().join(" or "), MAX_SHOWN);
     if let Some(call) = &delivery.call {
-        let (found, expected) = (shorten(&found), shorten(&expected));
-        let text = format!("{:?} is called with {found} and listened to with {expected}", delivery.channel);
+        let text = format!("it is called with {found} and listened to with {expected}");
         answer(delivery, call, ReplyStatus::SchemaMismatch, &text);
     }
     if is_told {
@@ -280,20 +303,28 @@ fn report(table: &mut Table<Callback>, error: &DispatchError) {
     }
 }
 
+/// Whether an error of that sort is to be reported: always if it is listened to, and else, to the log, the first time.
+fn is_worth_telling(table: &Table<Callback>, delivery: &Delivery<'_>, sort: Sort) -> bool {
+    table.listeners(&Topic::Error).next().is_some()
+        || delivery.logged.0.borrow_mut().insert((Arc::clone(delivery.channel), sort))
+}
+
 fn seats(table: &Table<Callback>, topic: &Topic) -> Vec<Seat> {
     table.listeners(topic).map(|(seat, _)| seat).collect()
 }
 
 fn show(signature: &Signature, call: bool) -> String {
-    let [message, reply, error] =
-        [&signature.message, &signature.reply, &signature.error].map(|schema| String::from_utf8_lossy(schema));
-    if call { format!("({message}) -> {reply} or {error}") } else { message.into_owned() }
+    if !call {
+        return shorten(&String::from_utf8_lossy(&signature.message), MAX_SHOWN);
+    }
+    let [message, reply, error] = [&signature.message, &signature.reply, &signature.error]
+        .map(|schema| shorten(&String::from_utf8_lossy(schema), MAX_SHOWN_OF_ONE));
+    format!("({message}) -> {reply} or {error}")
 }
 
-/// A description of types, of a length that leaves room for another beside it.
-fn shorten(text: &str) -> Cow<'_, str> {
-    const MAX: usize = MAX_REASON * 3 / 8;
-    if text.len() <= MAX { text.into() } else { format!("{}...", cut(text, MAX)).into() }
+/// The text, or its first `most` bytes and how many there are.
+fn shorten(text: &str, most: usize) -> String {
+    if text.len() <= most { text.to_owned() } else { format!("{}\u{2026} ({} bytes)", cut(text, most), text.len()) }
 }
 
 /// The first `most` bytes, or a few less where a character would be torn.
@@ -323,8 +354,15 @@ mod tests {
 
     #[test]
     fn two_long_descriptions_fit_one_answer() {
-        let long = "x".repeat(10 * MAX_REASON);
-        assert!(2 * shorten(&long).len() < MAX_REASON);
-        assert_eq!(shorten("u32"), "u32");
+        let long = Arc::<[u8]>::from(vec![b'x'; 64 << 10]);
+        let signature = Signature { message: Arc::clone(&long), reply: Arc::clone(&long), error: long };
+        for call in [false, true] {
+            let shown = show(&signature, call);
+            assert!(shown.ends_with("\u{2026} (65536 bytes)"), "{shown}");
+            let room =
+                format!("it is called with {shown} and listened to with {}", shorten(&shown.repeat(9), MAX_SHOWN));
+            assert!(room.len() <= MAX_REASON, "{}", room.len());
+        }
+        assert_eq!(shorten("u32", MAX_SHOWN), "u32");
     }
 }

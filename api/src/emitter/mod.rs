@@ -12,13 +12,13 @@ pub(crate) mod kinds;
 pub(crate) mod registry;
 pub(crate) mod table;
 
-use std::fmt;
+use std::{fmt, mem};
 
 use memit_engine::{Disconnect, Port};
 
 pub use self::table::ListenerId;
 use self::{
-    registry::{Registry, Removal},
+    registry::{Registry, Removal, Removed},
     table::{Listener, Place, Signature, Table, Topic},
 };
 use crate::{
@@ -66,6 +66,9 @@ pub(crate) enum Heard {
 /// Listeners are registered and removed from any thread, also while another dispatches. A removed listener is dropped
 /// at once, or between two messages if somebody dispatches, and never while a lock is held, so its drop may use the
 /// endpoint.
+///
+/// In a child that this process made by `fork` the emitter has no listeners and takes none: the endpoint stays the
+/// parent's.
 pub struct Emitter {
     registry: Registry<Callback>,
     port: Port,
@@ -167,34 +170,34 @@ impl Emitter {
 
     /// Removes a listener of any sort; `false` if it is gone already.
     pub fn off(&self, id: ListenerId) -> bool {
-        self.removed(self.registry.remove(None, id))
+        self.removed(|registry| registry.remove(None, id))
     }
 
     /// Removes the listener `id` from the channel of that name; `false` if it is not there.
     pub fn remove_listener<C: IntoChannel>(&self, channel: C, id: ListenerId) -> bool {
-        self.removed(self.registry.remove(Some(&Topic::channel(channel.name())), id))
+        self.removed(|registry| registry.remove(Some(&Topic::channel(channel.name())), id))
     }
 
     /// Removes every listener from the channel of that name, whatever its types.
     pub fn remove_all_listeners<C: IntoChannel>(&self, channel: C) {
         let topic = Topic::channel(channel.name());
-        self.removed(self.registry.remove_all(|other| *other == topic));
+        self.removed(|registry| registry.remove_all(|other| *other == topic));
     }
 
     /// Removes every listener from every channel, those of [`on_any`](Self::on_any) too. The listeners for errors and
     /// connections stay.
     pub fn clear_listeners(&self) {
-        self.removed(self.registry.remove_all(Topic::takes_messages));
+        self.removed(|registry| registry.remove_all(Topic::takes_messages));
     }
 
     /// How many listeners the channel of that name has, whatever their types.
     pub fn listener_count<C: IntoChannel>(&self, channel: C) -> usize {
-        self.registry.count(&Topic::channel(channel.name()))
+        self.ours().map_or(0, |registry| registry.count(&Topic::channel(channel.name())))
     }
 
     /// The names of the channels that have listeners, in the order in which they got their first one.
     pub fn event_names(&self) -> Vec<String> {
-        self.registry.channel_names().iter().map(ToString::to_string).collect()
+        self.ours().map_or_else(Vec::new, |registry| registry.channel_names().iter().map(ToString::to_string).collect())
     }
 
     fn add<C, F, O>(&self, channel: &C, place: Place, listener: F) -> ListenerId
@@ -230,12 +233,15 @@ impl Emitter {
     }
 
     fn enlist(&self, id: ListenerId, topic: Topic, place: Place, signature: Signature, call: Callback) -> ListenerId {
-        self.registry.add(topic, place, Listener { id, signature, call });
+        if let Some(registry) = self.ours() {
+            registry.add(topic, place, Listener { id, signature, call });
+        }
         id
     }
 
-    /// Wakes a dispatcher that sleeps elsewhere, so that it drops what was removed.
-    fn removed(&self, removal: Removal) -> bool {
+    /// Removes, and wakes a dispatcher that sleeps elsewhere, so that it drops what was removed.
+    fn removed(&self, remove: impl FnOnce(&Registry<Callback>) -> Removal) -> bool {
+        let removal = self.ours().map_or(Removal::Nothing, remove);
         if removal == Removal::Pending && !self.port.is_dispatching_here() {
             self.port.notify();
         }
@@ -245,16 +251,26 @@ impl Emitter {
     /// Removes a `once` listener that is about to run.
     #[cold]
     fn forget(&self, id: ListenerId) {
-        self.registry.remove(None, id);
+        if let Some(registry) = self.ours() {
+            registry.remove(None, id);
+        }
     }
 
     #[inline]
-    pub(crate) fn refresh(&self, table: &mut Table<Callback>) -> Vec<Listener<Callback>> {
-        self.registry.refresh(table)
+    pub(crate) fn refresh(&self, table: &mut Table<Callback>) -> Option<Removed<Callback>> {
+        if self.registry.is_fresh(table) { None } else { Some(self.ours()?.refresh(table)) }
     }
 
-    pub(crate) fn registry(&self) -> &Registry<Callback> {
-        &self.registry
+    /// The registry, but in a forked child: there a thread that is none of the child's may hold the lock for ever, and
+    /// may have left anything half done.
+    pub(crate) fn ours(&self) -> Option<&Registry<Callback>> {
+        (!self.port.is_forked()).then_some(&self.registry)
+    }
+
+    /// Keeps everything here from being dropped.
+    pub(crate) fn leak(&mut self) {
+        self.registry.leak();
+        mem::forget(self.port.clone());
     }
 
     pub(crate) fn port(&self) -> &Port {
