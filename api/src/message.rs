@@ -69,12 +69,18 @@ pub type Decoder = Strategy<(), Panic>;
 pub struct Inspection<'a> {
     archive: ArchiveValidator<'a>,
     nodes: u32,
+    too_deep: bool,
 }
 
 impl<'a> Inspection<'a> {
     #[inline]
     pub(crate) fn new(archive: ArchiveValidator<'a>) -> Self {
-        Inspection { archive, nodes: 0 }
+        Inspection { archive, nodes: 0, too_deep: false }
+    }
+
+    /// Whether the check ended because there was too much, rather than at something wrong.
+    pub(crate) fn reached_a_limit(&self) -> bool {
+        self.too_deep || self.nodes > MAX_NODES
     }
 }
 
@@ -97,8 +103,11 @@ unsafe impl ArchiveContext<Error> for Inspection<'_> {
     unsafe fn push_subtree_range(&mut self, root: *const u8, end: *const u8) -> Result<Range<usize>, Error> {
         // SAFETY: the caller promises the same.
         let pushed: Result<_, Error> = unsafe { self.archive.push_subtree_range(root, end) };
-        // It fails for no other reason.
-        pushed.map_err(|_| Error::new(TooDeep))
+        pushed.map_err(|_| {
+            // It fails for no other reason.
+            self.too_deep = true;
+            Error::new(TooDeep)
+        })
     }
 
     #[inline]

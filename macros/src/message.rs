@@ -14,7 +14,7 @@ pub(crate) fn expand(memit: &Path, mut item: DeriveInput) -> Result<TokenStream,
     refuse::check(&item)?;
     for_all_fields(&mut item.data, |fields| write_out_self(fields, &item.ident, &item.generics));
     let parts = check_parts(memit, &item);
-    let schema = schema::expand(memit, &item);
+    let schema = schema::expand(memit, &item, false);
     let debug = archived_debug::expand(memit, &item);
     let part = part_of_a_twin(memit, &item);
     let field_names = field_names(memit, &item);
@@ -78,11 +78,15 @@ pub(crate) fn part_of_a_twin(memit: &Path, item: &DeriveInput) -> TokenStream {
     let rkyv = quote!(#memit::rkyv);
     let private = quote!(#memit::__private);
     let is_generic = Names::new(ident, &item.generics).is_generic();
-    let archive = with_bounds(&item.generics, None, is_generic.then(|| parse_quote!(Self: #rkyv::Archive)));
+    let archive = with_bounds(
+        &item.generics,
+        None,
+        is_generic.then(|| parse_quote!(Self: #rkyv::Archive + #memit::schema::Schema)),
+    );
     let serialize = with_bounds(
         &item.generics,
         None,
-        is_generic.then(|| parse_quote!(Self: #rkyv::Serialize<#memit::encode::Encoder>)),
+        is_generic.then(|| parse_quote!(Self: #rkyv::Serialize<#memit::encode::Encoder> + #memit::schema::Schema)),
     );
     let (impl_generics, parameters, _) = item.generics.split_for_impl();
     let (_, _, where_archive) = archive.split_for_impl();
@@ -91,6 +95,13 @@ pub(crate) fn part_of_a_twin(memit: &Path, item: &DeriveInput) -> TokenStream {
         #[automatically_derived]
         impl #impl_generics #private::Borrowed for #ident #parameters #where_archive {
             type Resolver = <Self as #rkyv::Archive>::Resolver;
+
+            const FLAT: bool = <Self as #memit::schema::Schema>::FLAT;
+
+            #[inline]
+            fn fits(&self, levels: usize) -> bool {
+                #memit::schema::Schema::fits(self, levels)
+            }
         }
 
         #[automatically_derived]

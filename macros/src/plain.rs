@@ -27,7 +27,7 @@ pub(crate) fn expand(memit: &Path, mut item: DeriveInput) -> Result<TokenStream,
         item.attrs.push(parse_quote!(#[repr(C)]));
     }
     let ident = &item.ident;
-    let schema = schema::expand(memit, &item);
+    let schema = schema::expand(memit, &item, true);
     let part = part_of_a_twin(memit, &item);
     let field_names = field_names(memit, &item);
     Ok(quote! {

@@ -53,7 +53,7 @@ pub(crate) fn strip_rkyv_attributes(item: &mut DeriveInput) {
     fn strip(attributes: &mut Vec<Attribute>) {
         attributes.retain(|attribute| {
             let path = attribute.path();
-            !path.is_ident("rkyv") && !(path.is_ident("cfg_attr") && mentions_rkyv(attribute))
+            !(path.is_ident("rkyv") || path.is_ident("cfg_attr") && mentions_rkyv(attribute))
         });
     }
     fn strip_fields(fields: &mut Fields) {

@@ -1,12 +1,13 @@
 //! The `Schema` impl.
 
 use proc_macro2::TokenStream;
-use quote::{quote, quote_spanned};
+use quote::{format_ident, quote, quote_spanned};
 use syn::{Data, DeriveInput, Fields, Path, ext::IdentExt, parse_quote, spanned::Spanned};
 
-use crate::bounds::{Names, with_bounds};
+use crate::bounds::{Names, fields, with_bounds};
 
-pub(crate) fn expand(memit: &Path, item: &DeriveInput) -> TokenStream {
+/// `plain` is what has no part elsewhere, and may be packed, so that its fields have no addresses.
+pub(crate) fn expand(memit: &Path, item: &DeriveInput, plain: bool) -> TokenStream {
     let ident = &item.ident;
     let body = match &item.data {
         Data::Struct(data) => {
@@ -34,6 +35,12 @@ pub(crate) fn expand(memit: &Path, item: &DeriveInput) -> TokenStream {
         Data::Union(_) => TokenStream::new(),
     };
 
+    let flat = all(fields(&item.data).map(|field| {
+        let ty = &field.ty;
+        quote_spanned!(ty.span()=> <#ty as #memit::schema::Schema>::FLAT)
+    }));
+    let fits = if plain { quote!(true) } else { fits(memit, item) };
+
     let names = Names::new(ident, &item.generics);
     let generics = with_bounds(
         &item.generics,
@@ -46,6 +53,14 @@ pub(crate) fn expand(memit: &Path, item: &DeriveInput) -> TokenStream {
     quote! {
         #[automatically_derived]
         impl #impl_generics #memit::schema::Schema for #ident #parameters #where_clause {
+            const FLAT: bool = #flat;
+
+            #[inline]
+            #[allow(unused_variables)]
+            fn fits(&self, levels: usize) -> bool {
+                #fits
+            }
+
             #[allow(unused_variables, clippy::cast_possible_truncation, clippy::unnecessary_cast)]
             fn describe(d: &mut #memit::schema::Describe) {
                 let size = ::core::mem::size_of::<<Self as #memit::rkyv::Archive>::Archived>();
@@ -54,6 +69,40 @@ pub(crate) fn expand(memit: &Path, item: &DeriveInput) -> TokenStream {
             }
         }
     }
+}
+
+/// Whether the fields of the variant at hand nest no deeper than is left.
+fn fits(memit: &Path, item: &DeriveInput) -> TokenStream {
+    let arm = |path: TokenStream, fields: &Fields| {
+        let members: Vec<_> = fields.members().collect();
+        let parts: Vec<_> = (0..fields.len()).map(|index| format_ident!("part{index}")).collect();
+        let fit = all(fields.iter().zip(&parts).map(|(field, part)| {
+            let ty = &field.ty;
+            // As below; and the arguments are this code's, not those of a macro that wrote the type.
+            let fits = quote_spanned!(ty.span()=> <#ty as #memit::schema::Schema>::fits);
+            quote!(#fits(#part, levels))
+        }));
+        quote!(#path { #(#members: #parts),* } => #fit,)
+    };
+    let arms: TokenStream = match &item.data {
+        Data::Struct(data) => arm(quote!(Self), &data.fields),
+        Data::Enum(data) => data
+            .variants
+            .iter()
+            .map(|variant| {
+                let ident = &variant.ident;
+                arm(quote!(Self::#ident), &variant.fields)
+            })
+            .collect(),
+        Data::Union(_) => TokenStream::new(),
+    };
+    quote!(match self { #arms })
+}
+
+/// All of the terms.
+pub(crate) fn all(terms: impl Iterator<Item = TokenStream>) -> TokenStream {
+    let mut terms = terms.peekable();
+    if terms.peek().is_some() { quote!(#(#terms)&&*) } else { quote!(true) }
 }
 
 fn with_archive(memit: &Path, mut generics: syn::Generics) -> syn::Generics {

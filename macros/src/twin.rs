@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::{Data, DeriveInput, Error, Index, Path, Type, spanned::Spanned};
 
-use crate::message::names;
+use crate::{message::names, schema::all};
 
 pub(crate) fn expand(memit: &Path, target: &Type, item: &DeriveInput) -> Result<TokenStream, Error> {
     let Data::Struct(data) = &item.data else {
@@ -17,7 +17,7 @@ pub(crate) fn expand(memit: &Path, target: &Type, item: &DeriveInput) -> Result<
     let private = quote!(#memit::__private);
 
     let names = names(fields);
-    let types = fields.iter().map(|field| &field.ty);
+    let types: Vec<_> = fields.iter().map(|field| &field.ty).collect();
     let members: Vec<_> = fields.members().collect();
     let places: Vec<_> = (0..fields.len()).map(|index| format_ident!("place{index}")).collect();
     let indices = (0..fields.len()).map(Index::from);
@@ -35,6 +35,12 @@ pub(crate) fn expand(memit: &Path, target: &Type, item: &DeriveInput) -> Result<
         }
     });
 
+    let flat = all(types.iter().map(|ty| quote!(<#ty as #private::Borrowed>::FLAT)));
+    let fits = all(types
+        .iter()
+        .zip(&members)
+        .map(|(ty, member)| quote!(<#ty as #private::Borrowed>::fits(&self.#member, levels))));
+
     let wrong_fields =
         format!("`{ident}` is a twin of `{}`, so it needs the same fields in the same order", quote!(#target),);
     Ok(quote! {
@@ -51,6 +57,14 @@ pub(crate) fn expand(memit: &Path, target: &Type, item: &DeriveInput) -> Result<
             #[automatically_derived]
             impl #impl_generics #private::Borrowed for #ident #parameters #where_clause {
                 type Resolver = (#(<#types as #private::Borrowed>::Resolver,)*);
+
+                const FLAT: bool = #flat;
+
+                #[inline]
+                #[allow(unused_variables)]
+                fn fits(&self, levels: usize) -> bool {
+                    #fits
+                }
             }
 
             #[automatically_derived]
@@ -74,7 +88,7 @@ pub(crate) fn expand(memit: &Path, target: &Type, item: &DeriveInput) -> Result<
                     &self,
                     out: &mut #memit::encode::Encoder,
                 ) -> ::core::result::Result<(), #memit::encode::EncodeError> {
-                    out.archive(&#private::Wrapped::<Self, #target>::new(self))
+                    out.archive_as::<#target, Self>(self)
                 }
             }
         };

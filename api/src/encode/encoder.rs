@@ -4,16 +4,28 @@
 use std::{alloc::Layout, ptr::NonNull};
 
 use rkyv::{
-    Serialize, SerializeUnsized,
+    Archive, Serialize, SerializeUnsized,
     rancor::Fallible,
     ser::{Allocator, Positional, Writer},
 };
 
-use super::{EncodeError, output::Output, scratch::Scratch};
-use crate::value::{MAX_NESTING, MAX_NODES};
+use super::{
+    EncodeError,
+    output::Output,
+    scratch::Scratch,
+    twin::{BorrowedAs, Wrapped},
+};
+use crate::{
+    Message,
+    payload::MAX_DEPTH,
+    value::{MAX_NESTING, MAX_NODES},
+};
 
 /// The longest archive: rkyv's relative pointers are 32 bits wide and signed.
 pub const MAX_ARCHIVE: usize = i32::MAX as usize;
+
+/// How many parts of an archive may lead from one to the next below its root; see [`MAX_DEPTH`].
+const LEVELS: usize = MAX_DEPTH - 2;
 
 /// Where a message is written to: an output buffer and scratch space, both kept for the next message.
 ///
@@ -30,6 +42,13 @@ pub struct Encoder {
     pub(super) next: Option<Box<Encoder>>,
 }
 
+#[inline]
+fn check_depth(fits: bool) -> Result<(), EncodeError> {
+    #[allow(clippy::cast_possible_truncation)]
+    const LIMIT: u32 = MAX_DEPTH as u32;
+    if fits { Ok(()) } else { Err(EncodeError::TooDeep { limit: LIMIT }) }
+}
+
 /// More than this is given back when it has not been needed for a while.
 const KEPT_CAPACITY: usize = 1 << 20;
 const KEPT_FOR: u32 = 256;
@@ -39,7 +58,8 @@ impl Encoder {
         Encoder { out: Output::new(), scratch: Scratch::default(), nodes: 0, nesting: 0, oversized_for: 0, next: None }
     }
 
-    /// Writes `value` and what it owns; its root ends the archive.
+    /// Writes `value` and what it owns; its root ends the archive. How deep it nests is not looked at, but for the
+    /// [`Value`](crate::Value)s in it.
     ///
     /// # Errors
     ///
@@ -49,6 +69,21 @@ impl Encoder {
     pub fn archive<T: Serialize<Encoder>>(&mut self, value: &T) -> Result<(), EncodeError> {
         value.serialize_unsized(self)?;
         Ok(())
+    }
+
+    /// Writes a part of a twin as the whole message.
+    #[doc(hidden)]
+    #[inline]
+    pub fn archive_as<T: Archive, U: BorrowedAs<T> + ?Sized>(&mut self, part: &U) -> Result<(), EncodeError> {
+        check_depth(part.fits(LEVELS))?;
+        self.archive(&Wrapped::<U, T>::new(part))
+    }
+
+    /// Writes a message.
+    #[inline]
+    pub(crate) fn message<T: Message>(&mut self, message: &T) -> Result<(), EncodeError> {
+        check_depth(message.fits(LEVELS))?;
+        self.archive(message)
     }
 
     /// Writes bytes as they are.
@@ -133,21 +168,29 @@ unsafe impl Allocator<EncodeError> for Encoder {
 /// What a message's `Serialize` needs of its serializer.
 #[doc(hidden)]
 pub trait Sink: Fallible + Writer<<Self as Fallible>::Error> + Allocator<<Self as Fallible>::Error> {
-    /// A dynamic array or map with `nodes` values in it begins.
+    /// Counts one dynamic value, as its receiver will.
+    fn count_node(&mut self) -> Result<(), Self::Error>;
+    /// A dynamic array or map begins, in which `nodes` values will be counted.
     fn enter(&mut self, nodes: usize) -> Result<(), Self::Error>;
     /// It ends.
     fn leave(&mut self);
 }
 
 impl Sink for Encoder {
+    #[inline]
+    fn count_node(&mut self) -> Result<(), EncodeError> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES { Err(EncodeError::TooManyNodes { limit: MAX_NODES }) } else { Ok(()) }
+    }
+
     fn enter(&mut self, nodes: usize) -> Result<(), EncodeError> {
         self.nesting += 1;
         if self.nesting > MAX_NESTING {
             return Err(EncodeError::TooDeep { limit: MAX_NESTING });
         }
+        // The scratch space for too many of them is better not asked for.
         let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
-        self.nodes = self.nodes.saturating_add(nodes);
-        if self.nodes > MAX_NODES {
+        if self.nodes.saturating_add(nodes) > MAX_NODES {
             return Err(EncodeError::TooManyNodes { limit: MAX_NODES });
         }
         Ok(())

@@ -2,10 +2,7 @@
 
 use rkyv::Archive;
 
-use super::{
-    EncodeAs, EncodeError, Encoder, Sink,
-    twin::{BorrowedAs, Wrapped},
-};
+use super::{EncodeAs, EncodeError, Encoder, Sink, twin::BorrowedAs};
 use crate::{
     payload::{Payload, Plain},
     value::{Args, Value},
@@ -14,7 +11,7 @@ use crate::{
 impl EncodeAs<String> for str {
     #[inline]
     fn encode_as(&self, out: &mut Encoder) -> Result<(), EncodeError> {
-        out.archive(&Wrapped::<str, String>::new(self))
+        out.archive_as::<String, str>(self)
     }
 }
 
@@ -36,7 +33,7 @@ where
 {
     #[inline]
     fn encode_as(&self, out: &mut Encoder) -> Result<(), EncodeError> {
-        out.archive(&Wrapped::<[U], Vec<T>>::new(self))
+        out.archive_as::<Vec<T>, [U]>(self)
     }
 }
 
@@ -78,7 +75,7 @@ impl EncodeAs<Args> for [Value] {
     fn encode_as(&self, out: &mut Encoder) -> Result<(), EncodeError> {
         // An `Args` archives as the one vector in it.
         out.enter(self.len())?;
-        out.archive(&Wrapped::<[Value], Vec<Value>>::new(self))?;
+        out.archive_as::<Vec<Value>, [Value]>(self)?;
         out.leave();
         Ok(())
     }

@@ -140,10 +140,10 @@ pub enum EncodeError {
         /// [`MAX_ARCHIVE`].
         limit: usize,
     },
-    /// A dynamic value nests too deep; the receiver would refuse it.
-    #[error("a value nests arrays and maps more than {limit} deep; send it flatter")]
+    /// The message nests too deep; the receiver would refuse it.
+    #[error("the message nests deeper than the {limit} levels that its receiver takes; send it flatter")]
     TooDeep {
-        /// [`MAX_NESTING`](crate::value::MAX_NESTING).
+        /// [`MAX_DEPTH`](crate::MAX_DEPTH), or for a dynamic value [`MAX_NESTING`](crate::value::MAX_NESTING).
         limit: u32,
     },
     /// The dynamic values of the message are too many; the receiver would refuse it.

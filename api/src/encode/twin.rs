@@ -17,12 +17,21 @@ use rkyv::{
 };
 
 use super::{EncodeError, Encoder};
-use crate::value::{Args, Value};
+use crate::{
+    schema::{Schema, text_fits},
+    value::{Args, Value},
+};
 
 /// A part of a twin.
 pub trait Borrowed {
     /// What serializing leaves for resolving, whatever the part is written as.
     type Resolver;
+
+    /// As [`Schema::FLAT`].
+    const FLAT: bool;
+
+    /// As [`Schema::fits`].
+    fn fits(&self, levels: usize) -> bool;
 }
 
 /// A part of a twin that writes the archive of a `T`.
@@ -79,11 +88,18 @@ impl<U: BorrowedAs<T> + ?Sized, T: Archive> Serialize<Encoder> for Wrapped<'_, U
 /// A type that is a part of a twin as what it is.
 macro_rules! as_itself {
     ($([$($generics:tt)*] $type:ty $(where $($bounds:tt)+)?;)+) => {$(
-        impl<$($generics)*> Borrowed for $type where $type: Archive, {
+        impl<$($generics)*> Borrowed for $type where $type: Archive + Schema, {
             type Resolver = <$type as Archive>::Resolver;
+
+            const FLAT: bool = <$type as Schema>::FLAT;
+
+            #[inline]
+            fn fits(&self, levels: usize) -> bool {
+                Schema::fits(self, levels)
+            }
         }
 
-        impl<$($generics)*> BorrowedAs<$type> for $type where $type: Serialize<Encoder>, {
+        impl<$($generics)*> BorrowedAs<$type> for $type where $type: Serialize<Encoder> + Schema, {
             #[inline]
             fn serialize_as(&self, out: &mut Encoder) -> Result<Self::Resolver, EncodeError> {
                 self.serialize(out)
@@ -109,6 +125,13 @@ as_itself! {
 
 impl<U: Borrowed + ?Sized> Borrowed for &U {
     type Resolver = U::Resolver;
+
+    const FLAT: bool = U::FLAT;
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        U::fits(self, levels)
+    }
 }
 
 impl<U: BorrowedAs<T> + ?Sized, T: Archive> BorrowedAs<T> for &U {
@@ -125,6 +148,13 @@ impl<U: BorrowedAs<T> + ?Sized, T: Archive> BorrowedAs<T> for &U {
 
 impl Borrowed for str {
     type Resolver = StringResolver;
+
+    const FLAT: bool = false;
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        text_fits(self, levels)
+    }
 }
 
 impl BorrowedAs<String> for str {
@@ -139,8 +169,15 @@ impl BorrowedAs<String> for str {
     }
 }
 
-impl<U> Borrowed for [U] {
+impl<U: Borrowed> Borrowed for [U] {
     type Resolver = VecResolver;
+
+    const FLAT: bool = false;
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        levels > 0 && (U::FLAT || self.iter().all(|element| element.fits(levels - 1)))
+    }
 }
 
 impl<U: BorrowedAs<T>, T: Archive> BorrowedAs<Vec<T>> for [U] {
@@ -155,8 +192,15 @@ impl<U: BorrowedAs<T>, T: Archive> BorrowedAs<Vec<T>> for [U] {
     }
 }
 
-impl<U> Borrowed for Vec<U> {
+impl<U: Borrowed> Borrowed for Vec<U> {
     type Resolver = VecResolver;
+
+    const FLAT: bool = false;
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        self.as_slice().fits(levels)
+    }
 }
 
 impl<U: BorrowedAs<T>, T: Archive> BorrowedAs<Vec<T>> for Vec<U> {
@@ -173,6 +217,13 @@ impl<U: BorrowedAs<T>, T: Archive> BorrowedAs<Vec<T>> for Vec<U> {
 
 impl<U: Borrowed> Borrowed for Option<U> {
     type Resolver = Option<U::Resolver>;
+
+    const FLAT: bool = U::FLAT;
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        self.as_ref().is_none_or(|part| part.fits(levels))
+    }
 }
 
 impl<U: BorrowedAs<T>, T: Archive> BorrowedAs<Option<T>> for Option<U> {
@@ -189,6 +240,13 @@ impl<U: BorrowedAs<T>, T: Archive> BorrowedAs<Option<T>> for Option<U> {
 
 impl<U: Borrowed, const N: usize> Borrowed for [U; N] {
     type Resolver = [U::Resolver; N];
+
+    const FLAT: bool = U::FLAT;
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        U::FLAT || self.iter().all(|part| part.fits(levels))
+    }
 }
 
 impl<U: BorrowedAs<T>, T: Archive, const N: usize> BorrowedAs<[T; N]> for [U; N] {
@@ -207,6 +265,13 @@ macro_rules! tuples {
     ($(($($part:ident $target:ident $index:tt),+))+) => {$(
         impl<$($part: Borrowed),+> Borrowed for ($($part,)+) {
             type Resolver = ($($part::Resolver,)+);
+
+            const FLAT: bool = true $(&& $part::FLAT)+;
+
+            #[inline]
+            fn fits(&self, levels: usize) -> bool {
+                true $(&& self.$index.fits(levels))+
+            }
         }
 
         impl<$($part: BorrowedAs<$target>, $target: Archive),+> BorrowedAs<($($target,)+)> for ($($part,)+) {

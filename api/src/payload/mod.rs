@@ -26,8 +26,11 @@ use crate::{
 compile_error!("memit's payloads are little-endian on the wire and are read in place; this target is big-endian");
 
 /// How many levels a message may have, counting itself and its innermost part, where each vector, box, map and long
-/// string is one: 126 of them may stand one within the other. A deeper message is refused when it arrives, before its
-/// depth could exhaust the stack.
+/// string is one: 126 of them may stand one within the other. A deeper message is refused when it is sent, and when it
+/// arrives, before its depth could exhaust the stack.
+///
+/// A map or set of more than 5 entries is a tree, and counts as many levels as the tree is high: 2 up to 35 entries, 3
+/// up to 215, and so on.
 pub const MAX_DEPTH: usize = 128;
 
 /// The alignment that memit gives to the bytes of a message, and so the most that a message may need.
@@ -102,6 +105,7 @@ pub struct InvalidPayload {
     expected: &'static str,
     found: usize,
     cause: String,
+    is_limit: bool,
 }
 
 impl InvalidPayload {
@@ -109,7 +113,17 @@ impl InvalidPayload {
     fn new<T: ?Sized>(bytes: &[u8], cause: impl std::fmt::Display) -> Self {
         // rancor puts each trace on a line of its own.
         let cause = cause.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ");
-        InvalidPayload { expected: type_name::<T>(), found: bytes.len(), cause }
+        InvalidPayload { expected: type_name::<T>(), found: bytes.len(), cause, is_limit: false }
+    }
+
+    /// Whether the check ended at a limit, [`MAX_DEPTH`] or [`MAX_NODES`](crate::value::MAX_NODES), before it found
+    /// anything wrong.
+    ///
+    /// memit's own senders refuse such a message with an [`EncodeError`], but for one whose encoding was written by
+    /// hand: its sender may mean no harm.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        self.is_limit
     }
 }
 
@@ -121,7 +135,7 @@ impl<T: Message> Payload for T {
     #[inline]
     fn encode(&self, out: &mut Encoder) -> Result<(), EncodeError> {
         const { assert!(align_of::<T::Archived>() <= MAX_ALIGN, "a message's alignment is at most 16") };
-        out.archive(self)
+        out.message(self)
     }
 
     #[inline]
@@ -130,8 +144,11 @@ impl<T: Message> Payload for T {
         let _: fn(&mut Describe) = T::describe;
         const { assert!(align_of::<T::Archived>() <= MAX_ALIGN, "a message's alignment is at most 16") };
         let archive = ArchiveValidator::with_max_depth(bytes, NonZeroUsize::new(MAX_DEPTH));
-        access_with_context::<T::Archived, _, Error>(bytes, &mut Inspection::new(archive))
-            .map_err(|cause| InvalidPayload::new::<T>(bytes, cause))
+        let mut inspection = Inspection::new(archive);
+        access_with_context::<T::Archived, _, Error>(bytes, &mut inspection).map_err(|cause| {
+            let is_limit = inspection.reached_a_limit();
+            InvalidPayload { is_limit, ..InvalidPayload::new::<T>(bytes, cause) }
+        })
     }
 
     #[inline]

@@ -46,6 +46,7 @@ mod types;
 use std::marker::PhantomData;
 
 pub use self::describe::Describe;
+pub(crate) use self::types::text_fits;
 
 /// What has a [schema](self).
 ///
@@ -64,6 +65,22 @@ pub use self::describe::Describe;
 pub trait Schema: 'static {
     /// Tells `d` what the archive is made of.
     fn describe(d: &mut Describe);
+
+    /// Whether no value of the type has a part elsewhere in its archive.
+    #[doc(hidden)]
+    const FLAT: bool = false;
+
+    /// Whether no more than `levels` parts of the archive lead from one to the next. It is asked before a message is
+    /// written, so that none is sent that nests deeper than its receiver's check goes. Where no such part is missing
+    /// in the type, the compiler sees it, and nothing is left of the question.
+    ///
+    /// A type whose schema was written by hand need not answer: its receiver does.
+    #[doc(hidden)]
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        let _ = levels;
+        true
+    }
 }
 
 /// A part of a message, for the attribute's code to name.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rkyv::Archive;
+use rkyv::{Archive, string::ArchivedString};
 
 use super::{Describe, Schema};
 use crate::payload::{MAX_ALIGN, Plain};
@@ -14,6 +14,8 @@ use crate::payload::{MAX_ALIGN, Plain};
 macro_rules! words {
     ($($type:ty = $word:literal)+) => {$(
         impl Schema for $type {
+            const FLAT: bool = true;
+
             fn describe(d: &mut Describe) {
                 d.word($word);
             }
@@ -22,7 +24,7 @@ macro_rules! words {
 }
 
 words! {
-    () = "()"  bool = "bool"  char = "char"  String = "string"  str = "str"  Duration = "duration"
+    () = "()"  bool = "bool"  char = "char"  str = "str"  Duration = "duration"
     u8 = "u8"  u16 = "u16"  u32 = "u32"  u64 = "u64"  u128 = "u128"
     i8 = "i8"  i16 = "i16"  i32 = "i32"  i64 = "i64"  i128 = "i128"
     f32 = "f32"  f64 = "f64"
@@ -30,10 +32,40 @@ words! {
     num::NonZeroU64 = "nonzero<u64>"  num::NonZeroU128 = "nonzero<u128>"
     num::NonZeroI8 = "nonzero<i8>"  num::NonZeroI16 = "nonzero<i16>"  num::NonZeroI32 = "nonzero<i32>"
     num::NonZeroI64 = "nonzero<i64>"  num::NonZeroI128 = "nonzero<i128>"
-    Box<str> = "boxed<str>"
+}
+
+impl Schema for String {
+    fn describe(d: &mut Describe) {
+        d.word("string");
+    }
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        text_fits(self, levels)
+    }
+}
+
+/// Whether a string does: a short one is written in place.
+#[inline]
+pub(crate) fn text_fits(text: &str, levels: usize) -> bool {
+    const IN_PLACE: usize = size_of::<ArchivedString>();
+    levels > 0 || text.len() <= IN_PLACE
+}
+
+impl Schema for Box<str> {
+    fn describe(d: &mut Describe) {
+        d.word("boxed<str>");
+    }
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        levels > 0
+    }
 }
 
 impl<P: Plain> Schema for [P] {
+    const FLAT: bool = true;
+
     fn describe(d: &mut Describe) {
         d.word("slice<");
         P::describe(d);
@@ -65,6 +97,11 @@ impl<T: Schema + Archive> Schema for Vec<T> {
         T::describe(d);
         d.word(">");
     }
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        elements_fit(self, levels)
+    }
 }
 
 impl<T: Schema + Archive> Schema for Box<[T]> {
@@ -74,6 +111,16 @@ impl<T: Schema + Archive> Schema for Box<[T]> {
         T::describe(d);
         d.word(">");
     }
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        elements_fit(self, levels)
+    }
+}
+
+#[inline]
+fn elements_fit<T: Schema>(elements: &[T], levels: usize) -> bool {
+    levels > 0 && (T::FLAT || elements.iter().all(|element| element.fits(levels - 1)))
 }
 
 impl<T: Schema> Schema for Box<T> {
@@ -82,21 +129,40 @@ impl<T: Schema> Schema for Box<T> {
         T::describe(d);
         d.word(">");
     }
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        levels > 0 && T::fits(self, levels - 1)
+    }
 }
 
 impl<T: Schema> Schema for Option<T> {
+    const FLAT: bool = T::FLAT;
+
     fn describe(d: &mut Describe) {
         d.word("option<");
         T::describe(d);
         d.word(">");
     }
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        self.as_ref().is_none_or(|value| value.fits(levels))
+    }
 }
 
 impl<T: Schema, const N: usize> Schema for [T; N] {
+    const FLAT: bool = T::FLAT;
+
     fn describe(d: &mut Describe) {
         d.word("[");
         T::describe(d);
         d.word(&format!(";{N}]"));
+    }
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        T::FLAT || self.iter().all(|element| element.fits(levels))
     }
 }
 
@@ -109,6 +175,13 @@ impl<K: Schema, V: Schema> Schema for BTreeMap<K, V> {
         V::describe(d);
         d.word(">");
     }
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        below_a_tree(self.len(), levels).is_some_and(|levels| {
+            (K::FLAT && V::FLAT) || self.iter().all(|(key, value)| key.fits(levels) && value.fits(levels))
+        })
+    }
 }
 
 impl<K: Schema> Schema for BTreeSet<K> {
@@ -117,11 +190,26 @@ impl<K: Schema> Schema for BTreeSet<K> {
         K::describe(d);
         d.word(">");
     }
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        below_a_tree(self.len(), levels).is_some_and(|levels| K::FLAT || self.iter().all(|key| key.fits(levels)))
+    }
+}
+
+/// What is left of the levels below a tree of so many entries, if it fits. rkyv's nodes have five entries and six
+/// children; those entries that stand higher in the tree have more levels left, which is not made use of.
+#[inline]
+fn below_a_tree(entries: usize, levels: usize) -> Option<usize> {
+    let height = entries.checked_ilog(6).map_or(0, |below_the_root| below_the_root as usize + 1);
+    levels.checked_sub(height)
 }
 
 macro_rules! tuples {
     ($(($first:ident $($rest:ident)*))+) => {$(
         impl<$first: Schema, $($rest: Schema),*> Schema for ($first, $($rest,)*) {
+            const FLAT: bool = $first::FLAT $(&& $rest::FLAT)*;
+
             fn describe(d: &mut Describe) {
                 d.word("(");
                 $first::describe(d);
@@ -130,6 +218,13 @@ macro_rules! tuples {
                     $rest::describe(d);
                 )*
                 d.word(")");
+            }
+
+            #[inline]
+            #[allow(non_snake_case)]
+            fn fits(&self, levels: usize) -> bool {
+                let ($first, $($rest,)*) = self;
+                $first.fits(levels) $(&& $rest.fits(levels))*
             }
         }
     )+};

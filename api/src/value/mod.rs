@@ -31,6 +31,7 @@ use rkyv::{
     Archive, Deserialize, Serialize,
     bytecheck::Verify,
     rancor::{Fallible, Source},
+    with::SerializeWith,
 };
 
 pub use self::archived::MapView;
@@ -69,9 +70,8 @@ pub(crate) const VALUE_VERSION: u64 = 1;
 ///
 /// `Display` writes JSON on one line. Numbers that JSON does not have (NaN and the infinities) become `null`, and bytes
 /// become `{"$bytes":"..."}` in base64.
-#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default)]
+#[derive(Archive, Deserialize, Clone, Debug, Default)]
 #[rkyv(
-    serialize_bounds(__S: Sink, __S::Error: Source),
     deserialize_bounds(__D: Fallible, __D::Error: Source),
     bytecheck(verify, bounds(__C: Inspect, __C::Error: Source)),
 )]
@@ -97,6 +97,27 @@ pub enum Value {
     Map(#[rkyv(omit_bounds, with = Nested)] Vec<(String, Value)>),
 }
 
+// Derived it would be the same, but for the count.
+impl<S: Sink + ?Sized> Serialize<S> for Value
+where
+    S::Error: Source,
+{
+    fn serialize(&self, out: &mut S) -> Result<ValueResolver, S::Error> {
+        out.count_node()?;
+        Ok(match self {
+            Value::Null => ValueResolver::Null,
+            Value::Bool(truth) => ValueResolver::Bool(truth.serialize(out)?),
+            Value::I64(number) => ValueResolver::I64(number.serialize(out)?),
+            Value::U64(number) => ValueResolver::U64(number.serialize(out)?),
+            Value::F64(number) => ValueResolver::F64(number.serialize(out)?),
+            Value::String(text) => ValueResolver::String(text.serialize(out)?),
+            Value::Bytes(bytes) => ValueResolver::Bytes(bytes.serialize(out)?),
+            Value::Array(elements) => ValueResolver::Array(Nested::serialize_with(elements, out)?),
+            Value::Map(entries) => ValueResolver::Map(Nested::serialize_with(entries, out)?),
+        })
+    }
+}
+
 // SAFETY: a value has no invariant beyond those of its parts; this only counts.
 unsafe impl<C: Inspect + ?Sized> Verify<C> for ArchivedValue {
     #[inline]
@@ -109,6 +130,18 @@ impl Schema for Value {
     fn describe(d: &mut Describe) {
         d.word("value");
     }
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        fits_whatever_it_is(levels) || self.fits_as_it_is(levels)
+    }
+}
+
+/// Arrays and maps that nest too deep are refused while they are written, so there are [`MAX_NESTING`] levels of them
+/// at most; a text is one more.
+#[inline]
+fn fits_whatever_it_is(levels: usize) -> bool {
+    levels > MAX_NESTING as usize
 }
 
 /// The arguments of a dynamic message: an ordered list of [`Value`]s, archived as a `vec<value>`.
@@ -127,6 +160,11 @@ pub struct Args(
 impl Schema for Args {
     fn describe(d: &mut Describe) {
         d.word("args");
+    }
+
+    #[inline]
+    fn fits(&self, levels: usize) -> bool {
+        fits_whatever_it_is(levels) || self.0.fits(levels)
     }
 }
 
@@ -176,6 +214,16 @@ impl<'a> IntoIterator for &'a Args {
 }
 
 impl Value {
+    fn fits_as_it_is(&self, levels: usize) -> bool {
+        match self {
+            Value::Null | Value::Bool(_) | Value::I64(_) | Value::U64(_) | Value::F64(_) => true,
+            Value::String(text) => text.fits(levels),
+            Value::Bytes(bytes) => bytes.fits(levels),
+            Value::Array(elements) => elements.fits(levels),
+            Value::Map(entries) => entries.fits(levels),
+        }
+    }
+
     /// The value of a key, if this is a map that has it.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {

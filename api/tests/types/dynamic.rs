@@ -124,8 +124,53 @@ fn as_many_values_as_allowed_arrive_and_more_are_refused_at_both_ends() {
     let offset = -i32::try_from(bytes.len()).unwrap();
     bytes.extend(offset.to_le_bytes());
     bytes.extend((MAX_NODES + 1).to_le_bytes());
-    let error = Args::view(&received(&bytes)).map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains("more than 1000000 dynamic values"), "{error}");
+    let error = Args::view(&received(&bytes)).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("more than 1000000 dynamic values"), "{error}");
+    assert!(error.is_limit());
+}
+
+#[test]
+fn every_value_counts_wherever_it_stands() {
+    #[memit::message]
+    struct Mixture {
+        one: Value,
+        list: Vec<Value>,
+        args: Args,
+        map: std::collections::BTreeMap<String, Option<Value>>,
+    }
+
+    fn nulls(count: u32) -> Vec<Value> {
+        vec![Value::Null; count as usize]
+    }
+
+    fn mixture(count: u32) -> Mixture {
+        Mixture {
+            one: value!({"a": 1, "b": [2]}),
+            list: nulls(count - 8),
+            args: args![1, 2],
+            map: [("a".into(), Some(Value::Null)), ("b".into(), Some(Value::Null)), ("c".into(), None)].into(),
+        }
+    }
+
+    /// Whether `most`, which holds as many as a message may, arrives, and `more`, which holds one more, is not sent.
+    #[track_caller]
+    fn assert_counted<T: Payload>(most: &T, more: &T) {
+        T::view(&encoded::<T>(most)).unwrap();
+        let refused = with_encoded::<T, _, _>(more, |_| ()).unwrap_err();
+        assert_eq!(refused, EncodeError::TooManyNodes { limit: MAX_NODES });
+    }
+
+    // The array is a value itself.
+    assert_counted(&Value::Array(nulls(MAX_NODES - 1)), &Value::Array(nulls(MAX_NODES)));
+    assert_counted(&nulls(MAX_NODES), &nulls(MAX_NODES + 1));
+    assert_counted(&mixture(MAX_NODES), &mixture(MAX_NODES + 1));
+    assert!(with_encoded::<Vec<Value>, _, _>(&nulls(MAX_NODES + 1)[..], |_| ()).is_err());
+    assert!(with_encoded::<Args, _, _>(&nulls(MAX_NODES + 1)[..], |_| ()).is_err());
+}
+
+#[test]
+fn what_is_not_a_message_at_all_is_at_no_limit() {
+    assert!(!Args::view(&received(&[0xff; 64])).map(|_| ()).unwrap_err().is_limit());
 }
 
 #[test]
