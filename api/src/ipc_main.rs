@@ -72,6 +72,9 @@ impl IpcMain {
         M: EncodeAs<C::Message> + ?Sized,
     {
         let (links, outgoing) = (self.endpoint.links(), self.endpoint.outgoing());
+        if links.is_empty() {
+            return Vec::new();
+        }
         let sender = |link| Sender::new(Arc::clone(link), Arc::clone(outgoing));
         let encoded = encode::with_encoded::<C::Message, M, _>(message, |bytes| {
             let outlet = outlet(outgoing, &channel)?;
