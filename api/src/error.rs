@@ -116,7 +116,7 @@ pub enum CallError {
     /// The channel is listened to with other types only; the text shows both.
     #[error("the channel's types differ between the two sides: {0}")]
     SchemaMismatch(String),
-    /// The listener failed, or its value could not be sent.
+    /// The listener failed, or its value could not be sent, or the message or the value exceeds a limit.
     #[error("the listener could not answer: {0}")]
     ReplyFailed(String),
     /// No answer until the deadline. A late one is dropped.
@@ -218,6 +218,15 @@ pub enum DispatchError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A message nests deeper or holds more values than is accepted. No listener heard it; its sender stays connected.
+    BeyondLimits {
+        /// The channel's name.
+        channel: Arc<str>,
+        /// Who sent it.
+        peer: Peer,
+        /// Which limit it exceeds.
+        reason: String,
+    },
     /// A message's listener returned an error.
     Listener {
         /// The channel's name.
@@ -243,6 +252,7 @@ impl DispatchError {
         match self {
             Self::SchemaMismatch { peer, .. }
             | Self::InvalidMessage { peer, .. }
+            | Self::BeyondLimits { peer, .. }
             | Self::Listener { peer, .. }
             | Self::ConnectionListener { peer, .. } => *peer,
         }
@@ -253,6 +263,7 @@ impl DispatchError {
         match self {
             Self::SchemaMismatch { channel, .. }
             | Self::InvalidMessage { channel, .. }
+            | Self::BeyondLimits { channel, .. }
             | Self::Listener { channel, .. } => Some(channel),
             Self::ConnectionListener { .. } => None,
         }
@@ -275,6 +286,11 @@ impl fmt::Display for DispatchError {
                     "channel {channel:?}: {peer} sent bytes that are no valid message and was disconnected: {reason}"
                 )
             }
+            Self::BeyondLimits { channel, peer, reason } => write!(
+                f,
+                "channel {channel:?}: a message from {peer} was dropped, for it exceeds a limit: {reason}; \
+                 have it send smaller ones"
+            ),
             Self::Listener { channel, peer, failure } => {
                 write!(f, "channel {channel:?}: the listener failed on a message from {peer}: {failure}")
             }

@@ -19,9 +19,13 @@ pub struct Reply<R: Payload + ?Sized> {
 }
 
 impl<R: Payload + ?Sized> Reply<R> {
-    /// Looks at the answer that `link` brought. One that is no valid `R` costs the peer the connection.
+    /// Looks at the answer that `link` brought. One that is no valid `R` costs the peer the connection, unless it is
+    /// merely more than is accepted.
     pub(crate) fn new(buffer: Buffer, link: &Link) -> Result<Self, CallError> {
         if let Err(invalid) = R::view(buffer.0.as_slice()) {
+            if invalid.is_limit() {
+                return Err(CallError::ReplyFailed(format!("the value exceeds a limit: {invalid}")));
+            }
             let reason = Disconnect::violation(format_args!("it answered a call with an invalid value: {invalid}"));
             link.disconnect(reason.clone());
             return Err(CallError::Disconnected(reason));

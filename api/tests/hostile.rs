@@ -5,8 +5,8 @@ mod support;
 
 use std::{sync::Arc, time::Instant};
 
-use memit::{Channel, Disconnect, DispatchError, IpcMain, schema};
-use memit_engine::{Announced, Config, Link, Patience, Port};
+use memit::{CallError, Channel, Disconnect, DispatchError, IpcMain, Value, schema};
+use memit_engine::{AlignedBytes, Announced, Config, Link, Patience, Port};
 use support::{Log, PATIENCE, Rig, Running, unexpected, until, within_deadline};
 
 const TEXT: Channel<str> = Channel::new("text");
@@ -74,52 +74,115 @@ fn bytes_that_are_no_message_cost_their_sender_the_connection_and_no_listener_he
     });
 }
 
+/// Answers one call with these bytes.
+struct Liar {
+    answer: Vec<u8>,
+    lied: bool,
+}
+
+impl memit_engine::Handler for Liar {
+    fn connected(&mut self, _: &Arc<Link>) {}
+
+    fn announced(&mut self, _: &Arc<Link>, _: Announced<'_>) -> Result<(), memit_engine::Violation> {
+        Ok(())
+    }
+
+    fn message(&mut self, message: memit_engine::Incoming<'_>) {
+        let call = message.call.unwrap();
+        message.link.reply(call, memit_engine::ReplyStatus::Value, &self.answer).unwrap();
+        self.lied = true;
+    }
+
+    fn disconnected(&mut self, _: &Arc<Link>, _: &Disconnect) {}
+}
+
+/// What main gets when it calls a peer that answers with `answer`, and whether that peer is connected then.
+fn call_a_liar<R: memit::Payload + ?Sized>(channel: Channel<u32, R>, answer: Vec<u8>) -> (CallError, bool) {
+    let rig = Rig::new();
+    let (port, _link) = forger(&rig);
+    let _running = Running::start(&rig.main);
+    let lying = std::thread::spawn(move || {
+        let mut liar = Liar { answer, lied: false };
+        let mut dispatch = port.dispatch().unwrap();
+        while !liar.lied {
+            dispatch.wait(Some(Instant::now() + PATIENCE));
+            dispatch.poll(64, &mut liar);
+        }
+        drop(dispatch);
+        port
+    });
+    let to_liar = loop {
+        if let Some(sender) = rig.main.renderers().pop() {
+            break sender;
+        }
+        std::thread::yield_now();
+    };
+    let error = to_liar.send_sync(channel, &1).map(|_| ()).unwrap_err();
+    let _port = lying.join().unwrap();
+    (error, to_liar.is_connected())
+}
+
 #[test]
 fn an_answer_that_is_no_value_costs_the_answerer_the_connection() {
-    const NUMBER: Channel<u32, bool> = Channel::new("number");
-    #[derive(Default)]
-    struct Liar {
-        lied: bool,
-    }
-    impl memit_engine::Handler for Liar {
-        fn connected(&mut self, _: &Arc<Link>) {}
-        fn announced(&mut self, _: &Arc<Link>, _: Announced<'_>) -> Result<(), memit_engine::Violation> {
-            Ok(())
-        }
-        fn message(&mut self, message: memit_engine::Incoming<'_>) {
-            let call = message.call.unwrap();
-            message.link.reply(call, memit_engine::ReplyStatus::Value, &[2]).unwrap();
-            self.lied = true;
-        }
-        fn disconnected(&mut self, _: &Arc<Link>, _: &Disconnect) {}
-    }
     within_deadline(|| {
-        let rig = Rig::new();
-        let (port, _link) = forger(&rig);
-        let _running = Running::start(&rig.main);
-        let lying = std::thread::spawn(move || {
-            let mut liar = Liar::default();
-            let mut dispatch = port.dispatch().unwrap();
-            while !liar.lied {
-                dispatch.wait(Some(Instant::now() + PATIENCE));
-                dispatch.poll(64, &mut liar);
-            }
-            drop(dispatch);
-            port
-        });
-        let to_liar = loop {
-            if let Some(sender) = rig.main.renderers().pop() {
-                break sender;
-            }
-            std::thread::yield_now();
-        };
-        let error = to_liar.send_sync(NUMBER, &1).unwrap_err();
+        let (error, is_connected) = call_a_liar(Channel::<u32, bool>::new("number"), vec![2]);
         assert!(
-            matches!(&error, memit::CallError::Disconnected(Disconnect::Violation(text)) if text.contains("bool")),
+            matches!(&error, CallError::Disconnected(Disconnect::Violation(text)) if text.contains("bool")),
             "{error}"
         );
-        assert!(!to_liar.is_connected());
-        lying.join().unwrap();
+        assert!(!is_connected);
+    });
+}
+
+/// An archive in which `levels` arrays of values, one in the other, hold a null.
+fn arrays(levels: u32) -> Vec<u8> {
+    let mut bytes = vec![0; 16];
+    for _ in 0..levels {
+        bytes.extend([7, 0, 0, 0]);
+        bytes.extend((-20_i32).to_le_bytes());
+        bytes.extend(1_u32.to_le_bytes());
+        bytes.extend([0; 4]);
+    }
+    bytes
+}
+
+#[test]
+fn an_answer_beyond_a_limit_fails_the_call_and_no_more() {
+    within_deadline(|| {
+        let (error, is_connected) = call_a_liar(Channel::<u32, Value>::new("value"), arrays(1000));
+        assert!(matches!(&error, CallError::ReplyFailed(text) if text.contains("128 levels")), "{error}");
+        assert!(is_connected);
+    });
+}
+
+#[test]
+fn a_message_beyond_a_limit_is_reported_and_its_sender_stays() {
+    const VALUE: Channel<Value> = Channel::new("value");
+    within_deadline(|| {
+        let (rig, errors, heard) = (Rig::new(), Log::<String>::default(), Log::<String>::default());
+        let (error, hears) = (errors.clone(), heard.clone());
+        rig.main.on_error(move |found| {
+            assert!(matches!(found, DispatchError::BeyondLimits { .. }));
+            error.push(found.to_string());
+        });
+        rig.main.on(VALUE, move |_, value| hears.push(value.to_string()));
+        let (_port, link) = forger(&rig);
+        announce(&link, 0, "value", "value");
+        link.send(0, &arrays(1000), Patience::ByPolicy).unwrap();
+        link.send(0, &arrays(2), Patience::ByPolicy).unwrap();
+        rig.until(|| heard.len() == 1);
+        assert_eq!(heard.take(), ["[[null]]"]);
+        let reports = errors.take();
+        assert!(reports.len() == 1 && reports[0].contains("128 levels"), "{reports:?}");
+
+        let running = Running::start(&rig.main);
+        let failed = link.call(0, &arrays(1000), None, &mut AlignedBytes::new()).unwrap_err();
+        assert!(
+            matches!(&failed, memit_engine::CallError::ReplyFailed(text) if text.contains("128 levels")),
+            "{failed}"
+        );
+        drop(running);
+        assert_eq!(errors.len(), 1, "the caller is told first, and the error listeners then");
     });
 }
 
@@ -166,7 +229,7 @@ fn a_long_schema_is_shown_in_part() {
             assert!(error.len() < 2000 && error.contains("(61440 bytes)"), "{error}");
         }
         let _running = Running::start(&rig.main);
-        let mut reply = memit_engine::AlignedBytes::new();
+        let mut reply = AlignedBytes::new();
         let error = link.call(1, b"x", None, &mut reply).unwrap_err().to_string();
         assert!(error.len() < 2200 && error.contains("(61440 bytes)") && error.contains("str"), "{error}");
     });
@@ -221,13 +284,19 @@ fn a_peer_does_not_fill_the_log() {
             // What one listener more or less changes is no news about the peer.
             rig.main.off(rig.main.on("other", |_, _| unexpected("nobody sends here")));
         }
+        rig.main.on(Channel::<Value>::new("value"), |_, _| unexpected("it is too deep"));
+        announce(&link, 200, "value", "value");
+        for _ in 0..10 {
+            link.send(200, &arrays(1000), Patience::ByPolicy).unwrap();
+        }
         let mut handled = 0;
-        while handled < 201 {
+        while handled < 211 {
             handled += rig.main.run_once(PATIENCE).unwrap();
         }
         let lines = lines.0.take();
-        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert_eq!(lines.len(), 3, "{lines:?}");
         assert!(lines[0].contains("schema0") && lines[1].contains("schema1"), "{lines:?}");
+        assert!(lines[2].contains("128 levels"), "{lines:?}");
     });
 }
 

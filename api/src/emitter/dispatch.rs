@@ -59,6 +59,7 @@ pub(crate) struct Logged(RefCell<HashSet<(Arc<str>, Sort)>>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Sort {
     Mismatch,
+    Limit,
 }
 
 impl Peers {
@@ -215,7 +216,7 @@ fn emit(table: &mut Table<Callback>, kind: &Kind, delivery: &Delivery<'_>) -> Re
     ran
 }
 
-/// Runs one listener. `false` if the message is none, which ends its sender's connection.
+/// Runs one listener. `false` if the message is none, which ends its sender's connection, or beyond a limit.
 #[inline]
 fn deliver(table: &mut Table<Callback>, seat: Seat, delivery: &Delivery<'_>) -> bool {
     let Some(listener) = table.listener(seat) else { return true };
@@ -225,6 +226,10 @@ fn deliver(table: &mut Table<Callback>, seat: Seat, delivery: &Delivery<'_>) -> 
         Heard::Failed(failure) => {
             failed(table, delivery, failure);
             true
+        }
+        Heard::Invalid(invalid) if invalid.is_limit() => {
+            decline(table, delivery, invalid.to_string());
+            false
         }
         Heard::Invalid(invalid) => {
             refuse(table, delivery, invalid.to_string());
@@ -267,6 +272,18 @@ fn failed(table: &mut Table<Callback>, delivery: &Delivery<'_>, failure: Failure
     }
     let (channel, peer) = (Arc::clone(delivery.channel), delivery.sender.peer());
     report(table, &DispatchError::Listener { channel, peer, failure });
+}
+
+/// The message keeps the rules but is more than this endpoint takes: its sender is told, and stays.
+#[cold]
+fn decline(table: &mut Table<Callback>, delivery: &Delivery<'_>, reason: String) {
+    if let Some(call) = &delivery.call {
+        answer(delivery, call, ReplyStatus::ReplyFailed, &reason);
+    }
+    if is_worth_telling(table, delivery, Sort::Limit) {
+        let (channel, peer) = (Arc::clone(delivery.channel), delivery.sender.peer());
+        report(table, &DispatchError::BeyondLimits { channel, peer, reason });
+    }
 }
 
 #[cold]
