@@ -1,6 +1,6 @@
 //! A borrowed twin: a struct that is sent as another one.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{Data, DeriveInput, Error, Index, Path, Type, spanned::Spanned};
 
@@ -21,9 +21,11 @@ pub(crate) fn expand(memit: &Path, target: &Type, item: &DeriveInput) -> Result<
     let members: Vec<_> = fields.members().collect();
     let places: Vec<_> = (0..fields.len()).map(|index| format_ident!("place{index}")).collect();
     let indices = (0..fields.len()).map(Index::from);
-    // The spans put a complaint about a field's type where the type stands.
+    // The spans put a complaint about a field's type where the type stands. Names are this code's all the same, also
+    // where a macro wrote the type.
     let serialized = fields.iter().zip(&members).map(|(field, member)| {
-        quote_spanned! {field.ty.span()=>
+        let place = Span::call_site().located_at(field.ty.span());
+        quote_spanned! {place=>
             #private::serialize_field(|message: &#target| &message.#member, &self.#member, out)?
         }
     });

@@ -119,3 +119,22 @@ fn slices_of_values_are_arguments_and_scalars_are_values() {
     assert_eq!(sent(&b"bytes"[..]), Value::Bytes(b"bytes".to_vec()));
     assert_eq!(sent(&args![1, 2]), memit::value!([1, 2]));
 }
+
+// The names in the attribute's code and the types of fields come from different places.
+macro_rules! with_a_twin {
+    ($message:ident, $twin:ident, { $($fields:tt)* }, { $($borrowed:tt)* }) => {
+        #[memit::message]
+        struct $message { $($fields)* }
+
+        #[memit::message(as = $message)]
+        struct $twin<'a> { $($borrowed)* }
+    };
+}
+
+with_a_twin!(Written, WrittenRef, { text: String }, { text: &'a str });
+
+#[test]
+fn a_macro_may_write_a_message_and_its_twin() {
+    let text = "text of some length";
+    assert_eq!(*encoded::<Written>(&WrittenRef { text }), *encoded::<Written>(&Written { text: text.into() }));
+}
