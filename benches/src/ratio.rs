@@ -8,6 +8,7 @@ const MOST_DRIFT: f64 = 1.5;
 /// The figures of one candidate.
 #[derive(Debug, Default)]
 pub struct Ratios {
+    /// Nanoseconds per round of the candidate, and of the probes around it.
     segments: Vec<(f64, f64)>,
     dropped: usize,
 }
@@ -18,7 +19,7 @@ impl Ratios {
         if before.max(after) > MOST_DRIFT * before.min(after) {
             self.dropped += 1;
         } else {
-            self.segments.push((candidate, candidate / ((before + after) / 2.0)));
+            self.segments.push((candidate, f64::midpoint(before, after)));
         }
     }
 
@@ -27,16 +28,30 @@ impl Ratios {
         (self.segments.len(), self.dropped)
     }
 
-    /// Medians of nanoseconds per round and of the ratio to the probe; `None` if no segment counted.
-    pub fn medians(&self) -> Option<(f64, f64)> {
+    /// Medians over the segments; `None` if none counted.
+    pub fn medians(&self) -> Option<Medians> {
         let median = |mut values: Vec<f64>| {
             values.sort_by(f64::total_cmp);
             values.get(values.len() / 2).copied()
         };
-        let nanos = median(self.segments.iter().map(|segment| segment.0).collect())?;
-        let ratio = median(self.segments.iter().map(|segment| segment.1).collect())?;
-        Some((nanos, ratio))
+        Some(Medians {
+            candidate: median(self.segments.iter().map(|(candidate, _)| *candidate).collect())?,
+            probe: median(self.segments.iter().map(|(_, probe)| *probe).collect())?,
+            ratio: median(self.segments.iter().map(|(candidate, probe)| candidate / probe).collect())?,
+        })
     }
+}
+
+/// What a candidate took and what the machine's limit took, in nanoseconds per round; and the ratio, each segment's to
+/// its own probes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Medians {
+    /// The candidate.
+    pub candidate: f64,
+    /// The bare cache line.
+    pub probe: f64,
+    /// The candidate's time in units of the probe's.
+    pub ratio: f64,
 }
 
 /// Nanoseconds per round.
@@ -57,7 +72,7 @@ mod tests {
         }
         ratios.add(100.0, 5.0, 200.0);
         assert_eq!(ratios.counts(), (3, 1));
-        assert_eq!(ratios.medians(), Some((160.0, 1.6)));
+        assert_eq!(ratios.medians(), Some(Medians { candidate: 160.0, probe: 100.0, ratio: 1.6 }));
         assert_eq!(Ratios::default().medians(), None);
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use memit::{Channel, IpcMain, IpcRenderer, Sender, WaitStrategy};
 use memit_benches::machine::{describe, pin};
-use memit_benches::ratio::{Ratios, per_round};
+use memit_benches::ratio::{Medians, Ratios, per_round};
 use memit_benches::shared::Shared;
 use memit_benches::{ping_pong, ratio};
 use memit_ringbuf::{Capacity, Consumer, Header, Key, MappedRing, MappedRingMut, OwnCursor, PeerCursor, Producer};
@@ -232,11 +232,12 @@ fn parent() -> Result<(), Box<dyn Error>> {
         }
     }
     parent.command(STOP);
-    println!("{:<10} {:>9} {:>7}   segments (dropped)", "48 B", "ns/round", "x bare");
+    println!("{:<10} {:>9} {:>9} {:>7}   segments (dropped)", "48 B", "ns/round", "bare", "x bare");
     for (name, ratios) in &figures {
         let (counted, dropped) = ratios.counts();
-        let (nanos, times) = ratios.medians().ok_or("every segment was dropped: the machine is too unsteady")?;
-        println!("{name:<10} {nanos:>9.1} {times:>7.2}   {counted} ({dropped})");
+        let medians = ratios.medians().ok_or("every segment was dropped: the machine is too unsteady")?;
+        let Medians { candidate, probe, ratio } = medians;
+        println!("{name:<10} {candidate:>9.1} {probe:>9.1} {ratio:>7.2}   {counted} ({dropped})");
     }
     Ok(())
 }
