@@ -3,26 +3,25 @@
 //! `cargo run --release -p memit-benches --bin round_trip`
 //!
 //! Three candidates: the raw ring (claim, commit, poll, release), `send`/`on` with a typed message that archives to
-//! 48 bytes, and `send_sync` with the same message. Each segment is checked by content.
+//! 48 bytes, both sides inside `run`, and `send_sync` with the same message. Each round is checked by content.
 
 use std::env;
 use std::error::Error;
-use std::process::{Child, Command, ExitCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::process::{Command, ExitCode};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use memit::{Channel, IpcMain, IpcRenderer, Sender, WaitStrategy};
+use memit::{Channel, Failure, IpcMain, IpcRenderer, SendError, Sender, WaitStrategy};
 use memit_benches::machine::{describe, pin};
+use memit_benches::ping_pong;
 use memit_benches::ratio::{Medians, Ratios, per_round};
 use memit_benches::shared::Shared;
-use memit_benches::{ping_pong, ratio};
 use memit_ringbuf::{Capacity, Consumer, Header, Key, MappedRing, MappedRingMut, OwnCursor, PeerCursor, Producer};
 
 const RING: usize = 64 * 1024;
 const LEN: usize = 4096 + 2 * RING;
-/// Offsets of words in the first page: commands to the child, the bare line, and the two heads.
-const COMMAND: usize = 0;
+/// Offsets of words in the first page: the bare line, and the two heads.
 const THERE: usize = 512;
 const BACK: usize = 1024;
 const HEADS: [usize; 2] = [1536, 2048];
@@ -34,11 +33,9 @@ const ROUNDS: u64 = 20_000;
 const SEGMENTS: u64 = 60;
 const PAYLOAD: usize = 48;
 
-/// What the child does next, in the low bits of the command word; the count is above.
+/// What the child is to answer next.
 const BARE: u64 = 1;
 const RING_ECHO: u64 = 2;
-const API_ECHO: u64 = 3;
-const STOP: u64 = 4;
 
 #[memit::message]
 #[derive(Clone)]
@@ -50,6 +47,7 @@ struct Tick {
 const PING: Channel<Tick> = Channel::new("ping");
 const PONG: Channel<Tick> = Channel::new("pong");
 const CALL: Channel<Tick, u64> = Channel::new("call");
+const ECHO: Channel<u64> = Channel::new("echo");
 const SYMBOL: &str = "a name of thirty-two characters.";
 
 struct Head(Arc<Shared>, usize);
@@ -125,69 +123,50 @@ fn child(told: &str) -> Result<(), Box<dyn Error>> {
     pin(1)?;
     let (out, mut input) = ends(&shared, 1)?;
     let renderer = IpcRenderer::builder().wait(WaitStrategy::Spin).connect(app)?;
-    let handled = Arc::new(AtomicU64::new(0));
-    let (pings, calls) = (Arc::clone(&handled), Arc::clone(&handled));
     let mut back = Tick { seq: 0, symbol: SYMBOL.to_owned() };
     renderer.on(PING, move |event, tick| {
-        pings.fetch_add(1, Ordering::Relaxed);
-        back.seq = tick.seq.to_native() + 1;
+        back.seq = tick.seq.to_native();
         event.reply(PONG, &back)
     });
-    renderer.on(CALL, move |event, tick| {
-        calls.fetch_add(1, Ordering::Relaxed);
-        event.set_return_value(&(tick.seq.to_native() + 1))
+    renderer.on(CALL, |event, tick| event.set_return_value(&(tick.seq.to_native() + 1)));
+    renderer.on(ECHO, move |_, what| {
+        if *what == BARE {
+            ping_pong::answer(shared.word(THERE), shared.word(BACK), 0, PROBE_ROUNDS);
+        } else {
+            for _ in 0..ROUNDS {
+                match take(&mut input) {
+                    Ok(bytes) => put(&out, &bytes),
+                    Err(error) => return Err(Failure::new(error)),
+                }
+            }
+        }
+        memit::ok()
     });
-    let mut done = 0;
-    loop {
-        let command = shared.word(COMMAND).load(Ordering::Acquire);
-        if command >> 8 == done {
-            continue;
-        }
-        done = command >> 8;
-        match command & 0xff {
-            BARE => ping_pong::answer(shared.word(THERE), shared.word(BACK), 0, PROBE_ROUNDS),
-            RING_ECHO => {
-                for _ in 0..ROUNDS {
-                    let bytes = take(&mut input)?;
-                    put(&out, &bytes);
-                }
-            }
-            API_ECHO => {
-                let end = handled.load(Ordering::Relaxed) + ROUNDS;
-                while handled.load(Ordering::Relaxed) < end {
-                    renderer.run_once(Duration::MAX)?;
-                }
-            }
-            _ => return Ok(()),
-        }
-    }
+    Ok(renderer.run()?)
 }
 
-struct Parent {
-    shared: Arc<Shared>,
-    commands: u64,
-    child: Child,
-}
+struct Child(std::process::Child);
 
-impl Drop for Parent {
+impl Drop for Child {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
-impl Parent {
-    fn command(&mut self, what: u64) {
-        self.commands += 1;
+/// The probe, as the parent runs it: the child answers from within a listener.
+struct Probe {
+    shared: Arc<Shared>,
+    renderer: Sender,
+}
+
+impl Probe {
+    fn bare(&self) -> Result<f64, SendError> {
         self.shared.word(THERE).store(0, Ordering::Relaxed);
         self.shared.word(BACK).store(0, Ordering::Relaxed);
-        self.shared.word(COMMAND).store(self.commands << 8 | what, Ordering::Release);
-    }
-
-    fn bare(&mut self) -> f64 {
-        self.command(BARE);
+        self.renderer.send(ECHO, &BARE)?;
         let took = ping_pong::ask(self.shared.word(THERE), self.shared.word(BACK), 0, PROBE_ROUNDS);
-        per_round(took, PROBE_ROUNDS)
+        Ok(per_round(took, PROBE_ROUNDS))
     }
 }
 
@@ -198,14 +177,11 @@ fn parent() -> Result<(), Box<dyn Error>> {
     let main = IpcMain::builder().wait(WaitStrategy::Spin).bind(&app)?;
     let child =
         Command::new(env::current_exe()?).env("MEMIT_BENCH_CHILD", format!("{} {app}", shared.descriptor())).spawn()?;
-    let mut parent = Parent { shared: Arc::clone(&shared), commands: 0, child };
+    let _child = Child(child);
     let core = pin(0)?;
     println!("waiting    both sides spin, pinned; this one on core {core}\n");
     let (out, mut input) = ends(&shared, 0)?;
 
-    let pongs = Arc::new(AtomicU64::new(0));
-    let seen = Arc::clone(&pongs);
-    main.on(PONG, move |_, tick| seen.store(tick.seq.to_native(), Ordering::Relaxed));
     let deadline = Instant::now() + Duration::from_secs(10);
     while main.renderers().is_empty() {
         if Instant::now() > deadline {
@@ -214,26 +190,21 @@ fn parent() -> Result<(), Box<dyn Error>> {
         main.run_once(Duration::from_millis(10))?;
     }
     let renderer = main.renderers().remove(0);
-
-    let mut figures = [("ring", Ratios::default()), ("send/on", Ratios::default()), ("send_sync", Ratios::default())];
-    for segment in 0..SEGMENTS {
-        for (at, (_, ratios)) in figures.iter_mut().enumerate() {
-            let before = parent.bare();
-            let took = match at {
-                0 => ring_segment(&mut parent, &out, &mut input)?,
-                1 => send_segment(&mut parent, &main, &renderer, &pongs)?,
-                _ => call_segment(&mut parent, &renderer)?,
-            };
-            let after = parent.bare();
-            ratios.add(before, ratio::per_round(took, ROUNDS), after);
-        }
-        if segment % 20 == 19 {
-            eprintln!("{} of {SEGMENTS} segments", segment + 1);
-        }
+    let probe = Probe { shared, renderer: renderer.clone() };
+    let (mut ring, mut calls) = (Ratios::default(), Ratios::default());
+    for _ in 0..SEGMENTS {
+        let before = probe.bare()?;
+        renderer.send(ECHO, &RING_ECHO)?;
+        let took = ring_segment(&out, &mut input)?;
+        let between = probe.bare()?;
+        ring.add(before, per_round(took, ROUNDS), between);
+        let took = call_segment(&renderer)?;
+        calls.add(between, per_round(took, ROUNDS), probe.bare()?);
     }
-    parent.command(STOP);
+    let sends = send_segments(&main, probe)?;
+
     println!("{:<10} {:>9} {:>9} {:>7}   segments (dropped)", "48 B", "ns/round", "bare", "x bare");
-    for (name, ratios) in &figures {
+    for (name, ratios) in [("ring", &ring), ("send/on", &sends), ("send_sync", &calls)] {
         let (counted, dropped) = ratios.counts();
         let medians = ratios.medians().ok_or("every segment was dropped: the machine is too unsteady")?;
         let Medians { candidate, probe, ratio } = medians;
@@ -242,8 +213,87 @@ fn parent() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn ring_segment(parent: &mut Parent, out: &Out, input: &mut In) -> Result<Duration, Box<dyn Error>> {
-    parent.command(RING_ECHO);
+/// The segments of `send`/`on`: both sides are inside `run`, and each pong's listener sends the next ping.
+struct Volley {
+    probe: Probe,
+    tick: Tick,
+    left: u64,
+    before: f64,
+    began: Instant,
+    ratios: Ratios,
+}
+
+impl Volley {
+    /// Takes a pong; `false` when all segments are done.
+    fn pong(&mut self, seq: u64) -> Result<bool, Failure> {
+        if self.left > 0 {
+            if seq != self.tick.seq {
+                return Err(Failure::new(format_args!("the pong is {seq}, and {} was sent", self.tick.seq)));
+            }
+            self.left -= 1;
+            if self.left > 0 {
+                return self.ping();
+            }
+            let took = self.began.elapsed();
+            self.ratios.add(self.before, per_round(took, ROUNDS), self.probe.bare()?);
+            let (counted, dropped) = self.ratios.counts();
+            if (counted + dropped) as u64 == SEGMENTS {
+                return Ok(false);
+            }
+        }
+        self.before = self.probe.bare()?;
+        self.left = ROUNDS;
+        self.began = Instant::now();
+        self.ping()
+    }
+
+    fn ping(&mut self) -> Result<bool, Failure> {
+        self.tick.seq += 1;
+        self.probe.renderer.send(PING, &self.tick)?;
+        Ok(true)
+    }
+}
+
+fn send_segments(main: &IpcMain, probe: Probe) -> Result<Ratios, Box<dyn Error>> {
+    let tick = Tick { seq: 0, symbol: SYMBOL.to_owned() };
+    // Its pong begins the first segment.
+    probe.renderer.send(PING, &tick)?;
+    let volley = Arc::new(Mutex::new(Volley {
+        probe,
+        tick,
+        left: 0,
+        before: 0.0,
+        began: Instant::now(),
+        ratios: Ratios::default(),
+    }));
+    let (at, stop) = (Arc::clone(&volley), main.downgrade());
+    let shut_down = move || {
+        if let Some(main) = stop.upgrade() {
+            main.shutdown();
+        }
+    };
+    let failed = Arc::new(Mutex::new(None));
+    let failure = Arc::clone(&failed);
+    main.on(PONG, move |_, tick| {
+        match lock(&at).pong(tick.seq.to_native()) {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => *lock(&failure) = Some(error.to_string()),
+        }
+        shut_down();
+    });
+    main.run()?;
+    if let Some(error) = lock(&failed).take() {
+        return Err(error.into());
+    }
+    Ok(std::mem::take(&mut lock(&volley).ratios))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn ring_segment(out: &Out, input: &mut In) -> Result<Duration, Box<dyn Error>> {
     let began = Instant::now();
     for round in 0..ROUNDS {
         let mut bytes = [7; PAYLOAD];
@@ -256,27 +306,7 @@ fn ring_segment(parent: &mut Parent, out: &Out, input: &mut In) -> Result<Durati
     Ok(began.elapsed())
 }
 
-fn send_segment(
-    parent: &mut Parent,
-    main: &IpcMain,
-    renderer: &Sender,
-    pongs: &AtomicU64,
-) -> Result<Duration, Box<dyn Error>> {
-    parent.command(API_ECHO);
-    let mut tick = Tick { seq: 0, symbol: SYMBOL.to_owned() };
-    let began = Instant::now();
-    for round in 0..ROUNDS {
-        tick.seq = 2 * round + 1_000;
-        renderer.send(PING, &tick)?;
-        while pongs.load(Ordering::Relaxed) != tick.seq + 1 {
-            main.run_once(Duration::MAX)?;
-        }
-    }
-    Ok(began.elapsed())
-}
-
-fn call_segment(parent: &mut Parent, renderer: &Sender) -> Result<Duration, Box<dyn Error>> {
-    parent.command(API_ECHO);
+fn call_segment(renderer: &Sender) -> Result<Duration, Box<dyn Error>> {
     let mut tick = Tick { seq: 0, symbol: SYMBOL.to_owned() };
     let began = Instant::now();
     for round in 0..ROUNDS {
