@@ -1,6 +1,7 @@
 //! What the engine's tests share: endpoints in a directory of their own, a handler that records, deadlines.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -10,6 +11,7 @@ use memit_engine::{
     Announced, CallToken, Config, Disconnect, Handler, Incoming, Link, Patience, Port, ReplyStatus, Violation,
     WaitStrategy, Wakeup,
 };
+use rustix::event::{PollFd, PollFlags, poll};
 use tempfile::TempDir;
 
 /// A test that takes longer than this hangs.
@@ -139,4 +141,20 @@ pub fn links_to_renderers(main: &Port, count: usize) -> Vec<Arc<Link>> {
         link.announce(&ANNOUNCED, Patience::ByPolicy).unwrap();
     }
     recorder.connected
+}
+
+/// Every way to wait.
+pub const STRATEGIES: [WaitStrategy; 3] = [WaitStrategy::Spin, WaitStrategy::Park, WaitStrategy::Adaptive];
+
+/// A message of `len` bytes that shows its number.
+pub fn numbered(number: u32, len: usize) -> Vec<u8> {
+    number.to_le_bytes().iter().copied().cycle().take(len).collect()
+}
+
+/// Whether the port's descriptor becomes readable within `timeout`.
+pub fn is_readable(port: &Port, timeout: Duration) -> bool {
+    let descriptor = port.as_fd();
+    let mut polled = [PollFd::new(&descriptor, PollFlags::IN)];
+    let timeout = rustix::event::Timespec::try_from(timeout).unwrap();
+    poll(&mut polled, Some(&timeout)).unwrap() == 1
 }
