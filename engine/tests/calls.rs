@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use memit_engine::{
-    AlignedBytes, Announced, CallError, CallToken, Disconnect, Dispatch, Handler, Incoming, Link, Patience, Port,
-    ReplyStatus, SendError, Trust, Violation, WaitStrategy,
+    AlignedBytes, Announced, CallError, CallToken, Disconnect, Handler, Incoming, Link, Patience, Port, ReplyStatus,
+    SendError, Trust, Violation, WaitStrategy,
 };
 
 #[test]
