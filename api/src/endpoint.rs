@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memit_engine::{Disconnect, Dispatch, Link, Port, Role, Wakeup};
+use memit_engine::{Disconnect, Dispatch, Port, Role, Wakeup};
 
 use crate::{
     Emitter, RunError,
@@ -48,11 +48,6 @@ impl Endpoint {
 
     pub(crate) fn outgoing(&self) -> &Arc<Outgoing> {
         &self.outgoing
-    }
-
-    /// The peers that are connected now; none in a forked child, where a lost thread may hold the list.
-    pub(crate) fn links(&self) -> Arc<[Arc<Link>]> {
-        if self.port().is_forked() { Arc::default() } else { self.port().links() }
     }
 
     pub(crate) fn run(&self) -> Result<(), RunError> {

@@ -56,7 +56,7 @@ impl IpcMain {
 
     /// The way to each renderer that is connected now. There are none in a forked child, whose endpoint this is not.
     pub fn renderers(&self) -> Vec<Sender> {
-        let links = self.endpoint.links();
+        let links = self.endpoint.port().links();
         links.iter().map(|link| Sender::new(Arc::clone(link), Arc::clone(self.endpoint.outgoing()))).collect()
     }
 
@@ -71,7 +71,7 @@ impl IpcMain {
         C: IntoChannel,
         M: EncodeAs<C::Message> + ?Sized,
     {
-        let (links, outgoing) = (self.endpoint.links(), self.endpoint.outgoing());
+        let (links, outgoing) = (self.endpoint.port().links(), self.endpoint.outgoing());
         if links.is_empty() {
             return Vec::new();
         }

@@ -12,7 +12,7 @@ use crate::sys::barrier::{self, Barrier, Heavy};
 use crate::sys::futex::{self, WaitOn};
 
 /// How long a side sleeps at most once its heavy barrier was refused: a wake-up may be missed, then.
-pub(crate) const SLICE: Duration = Duration::from_millis(1);
+const SLICE: Duration = Duration::from_millis(1);
 
 impl Link {
     /// Tells the peer's dispatcher that a frame was published, if it sleeps.
@@ -117,7 +117,7 @@ impl Link {
     /// Sleeps once: until `bell` rings, the connection ends, or the deadline; not at all if `ready`.
     fn park(&self, bell: &AtomicU32, deadline: Option<Instant>, arm: impl FnOnce(), ready: impl Fn() -> bool) {
         let rung = bell.load(Ordering::Relaxed);
-        // SYNC link-control: acquire pairs with `end`. Read before the state is looked at, so that an end after the
+        // SYNC link-control: acquire pairs with `disconnect`. Read before the state is looked at, so that an end after the
         // look changes it.
         let control = self.control.load(Ordering::Acquire);
         // What was published before the bell was rung is seen by the look below.
@@ -127,16 +127,12 @@ impl Link {
         if ready() || !self.is_connected() {
             return;
         }
-        let deadline = match heavy {
-            Heavy::Done => deadline,
-            Heavy::Failed => Some(sooner(deadline, Instant::now() + SLICE)),
-        };
         futex::wait_any(
             &[
                 WaitOn { word: bell, expected: rung, shared: true },
                 WaitOn { word: &self.control, expected: control, shared: false },
             ],
-            deadline,
+            bounded(deadline, heavy),
         );
     }
 }
@@ -148,6 +144,13 @@ fn bump(bell: &AtomicU32) {
     futex::wake_all_shared(bell);
 }
 
-pub(crate) fn sooner(deadline: Option<Instant>, other: Instant) -> Instant {
-    deadline.map_or(other, |deadline| deadline.min(other))
+/// The deadline of one sleep behind this barrier: a slice, where a wake-up may be missed.
+pub(crate) fn bounded(deadline: Option<Instant>, heavy: Heavy) -> Option<Instant> {
+    match heavy {
+        Heavy::Done => deadline,
+        Heavy::Failed => {
+            let slice = Instant::now() + SLICE;
+            Some(deadline.map_or(slice, |deadline| deadline.min(slice)))
+        }
+    }
 }

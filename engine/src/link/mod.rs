@@ -37,7 +37,7 @@ use crate::sys::barrier::Barrier;
 use crate::sys::fork::Epoch;
 use liveness::Sockets;
 
-pub(crate) use bells::{SLICE, sooner};
+pub(crate) use bells::bounded;
 pub use send::Patience;
 
 /// A connection to one peer. Shared by all threads that send to it.
@@ -150,7 +150,7 @@ impl Link {
 
     /// Why the connection ended; `None` while it lasts.
     pub fn ended(&self) -> Option<Disconnect> {
-        // SYNC link-ended: acquire pairs with `end`, so that the reason is there.
+        // SYNC link-ended: acquire pairs with `disconnect`, so that the reason is there.
         if self.open.load(Ordering::Acquire) { None } else { self.reason.get().cloned() }
     }
 

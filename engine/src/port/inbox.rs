@@ -97,7 +97,7 @@ impl Inbox {
                     buffer.resize(frame.len());
                     frame.copy_to(buffer.as_mut_slice());
                     frame.release();
-                    self.released();
+                    self.head_moved(false);
                     deliver(&self.link, &mut self.channels, header, buffer.as_slice(), handler)
                 }
                 Trust::Full(promise) => {
@@ -116,7 +116,7 @@ impl Inbox {
                         return frames;
                     }
                     drop(release);
-                    self.released();
+                    self.head_moved(false);
                     outcome
                 }
             };
@@ -159,37 +159,24 @@ impl Inbox {
         self.link.disconnect(reason);
     }
 
-    /// A frame was given back.
-    #[inline(always)]
-    fn released(&mut self) {
-        let head = self.consumer.head();
-        self.link.note_consumed(head);
-        let published = self.consumer.published_head();
-        if published != self.published {
-            self.published = published;
-            self.link.light_barrier();
-        }
-        self.tell_producers(false);
-    }
-
-    /// Nothing is left: everything that was consumed is given back, whoever waits for it is told.
+    /// Nothing is left: everything that was consumed is given back, and whoever waits for it is told.
     #[inline(always)]
     fn idle(&mut self) {
-        self.link.note_consumed(self.consumer.head());
         self.consumer.publish_head();
-        // The consumer may have published before, over padding.
+        self.head_moved(true);
+    }
+
+    /// The head has moved, and may have been published. Wakes the peer's producers that sleep for space, if it is far
+    /// enough for them or, when `idle`, in any case: nothing is left that would move it further.
+    #[inline(always)]
+    fn head_moved(&mut self, idle: bool) {
+        self.link.note_consumed(self.consumer.head());
+        // The consumer publishes by itself now and then, also over padding.
         let published = self.consumer.published_head();
         if published != self.published {
             self.published = published;
             self.link.light_barrier();
         }
-        self.tell_producers(true);
-    }
-
-    /// Wakes the peer's producers that sleep for space, if the head is far enough for them or, when `idle`, in any
-    /// case: nothing is left that would move it further.
-    #[inline(always)]
-    fn tell_producers(&mut self, idle: bool) {
         if let Some(armed) = self.link.space_armed() {
             self.wake_producers(armed, idle);
         }
@@ -207,9 +194,7 @@ impl Inbox {
     /// Tells the peer how far it was read, though more is there: the thread is about to do something else.
     pub(crate) fn pause(&mut self) {
         if self.consumer.publish_head() {
-            self.published = self.consumer.head();
-            self.link.light_barrier();
-            self.tell_producers(false);
+            self.head_moved(false);
         }
     }
 }

@@ -142,7 +142,8 @@ impl Port {
         thread::dispatches(self.owner.core.token)
     }
 
-    /// The peers that are connected now, in the order in which they came.
+    /// The peers that are connected now, in the order in which they came; none in a forked child, where a lost thread
+    /// may hold the list.
     pub fn links(&self) -> Arc<[Arc<Link>]> {
         if self.is_forked() {
             return Arc::new([]);

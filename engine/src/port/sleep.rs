@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{CONTROL, Dispatch, PortCore};
 use crate::doorbell::protocol::{Kinds, arm};
 use crate::doorbell::strategy::CLOCK_STRIDE;
-use crate::link::{SLICE, sooner};
+use crate::link::bounded;
 use crate::port::dispatch::Dispatcher;
 use crate::rendezvous::Role;
 use crate::sys::barrier::{self, Barrier, Heavy};
@@ -240,13 +240,5 @@ impl PortCore {
     fn drain_control(&self) {
         let mut count = [0; 8];
         let _ = rustix::io::read(&self.control_fd, &mut count);
-    }
-}
-
-/// The deadline of one sleep: a slice, where a wake-up may be missed.
-fn bounded(deadline: Option<Instant>, heavy: Heavy) -> Option<Instant> {
-    match heavy {
-        Heavy::Done => deadline,
-        Heavy::Failed => Some(sooner(deadline, Instant::now() + SLICE)),
     }
 }
