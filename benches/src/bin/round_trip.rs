@@ -258,35 +258,24 @@ fn send_segments(main: &IpcMain, probe: Probe) -> Result<Ratios, Box<dyn Error>>
     let tick = Tick { seq: 0, symbol: SYMBOL.to_owned() };
     // Its pong begins the first segment.
     probe.renderer.send(PING, &tick)?;
-    let volley = Arc::new(Mutex::new(Volley {
-        probe,
-        tick,
-        left: 0,
-        before: 0.0,
-        began: Instant::now(),
-        ratios: Ratios::default(),
-    }));
-    let (at, stop) = (Arc::clone(&volley), main.downgrade());
-    let shut_down = move || {
+    // The listener owns it: nothing is locked in the rounds that are measured.
+    let mut volley = Volley { probe, tick, left: 0, before: 0.0, began: Instant::now(), ratios: Ratios::default() };
+    let outcome = Arc::new(Mutex::new(None));
+    let (ended, stop) = (Arc::clone(&outcome), main.downgrade());
+    main.on(PONG, move |_, tick| {
+        let end = match volley.pong(tick.seq.to_native()) {
+            Ok(true) => return,
+            Ok(false) => Ok(std::mem::take(&mut volley.ratios)),
+            Err(error) => Err(error.to_string()),
+        };
+        *lock(&ended) = Some(end);
         if let Some(main) = stop.upgrade() {
             main.shutdown();
         }
-    };
-    let failed = Arc::new(Mutex::new(None));
-    let failure = Arc::clone(&failed);
-    main.on(PONG, move |_, tick| {
-        match lock(&at).pong(tick.seq.to_native()) {
-            Ok(true) => return,
-            Ok(false) => {}
-            Err(error) => *lock(&failure) = Some(error.to_string()),
-        }
-        shut_down();
     });
     main.run()?;
-    if let Some(error) = lock(&failed).take() {
-        return Err(error.into());
-    }
-    Ok(std::mem::take(&mut lock(&volley).ratios))
+    let ended = lock(&outcome).take();
+    Ok(ended.ok_or("the child left before the last segment")??)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
