@@ -1,4 +1,4 @@
-//! Frames that the dispatching thread sent while the ring was full.
+//! What was sent while there was no room: frames of the dispatching thread, and answers.
 //!
 //! The thread that dispatches must not wait for space: the peer may be waiting for it. So its frames queue up here,
 //! in order and bounded in bytes, and go out as space appears.
@@ -7,14 +7,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use memit_ringbuf::Header;
-
-/// A frame that waits for space.
-#[derive(Debug)]
-pub(crate) struct Queued {
-    pub(crate) header: Header,
-    pub(crate) bytes: Box<[u8]>,
-}
+use crate::call::CallToken;
+use crate::frame::{Content, Parcel};
+use crate::outbox::MOST_SLOTS;
 
 /// The queue of one connection.
 #[derive(Debug)]
@@ -27,11 +22,19 @@ pub(crate) struct Backlog {
 
 #[derive(Debug, Default)]
 struct Queue {
-    frames: VecDeque<Queued>,
+    parcels: VecDeque<Queued>,
     bytes: usize,
 }
 
-/// What each queued frame counts beyond its payload, so that empty ones are bounded too.
+/// What waits for space.
+#[derive(Debug)]
+struct Queued {
+    parcel: Parcel<'static>,
+    /// What it counts in the backlog's bound.
+    cost: usize,
+}
+
+/// What each queued frame counts beyond its bytes, so that empty ones are bounded too.
 const OVERHEAD: usize = size_of::<Queued>() + 16;
 
 /// The backlog, locked.
@@ -60,31 +63,31 @@ impl Backlog {
 }
 
 impl Locked<'_> {
-    pub(crate) fn front(&self) -> Option<&Queued> {
-        self.queue.frames.front()
+    /// What is to be sent next.
+    pub(crate) fn front(&mut self) -> Option<&mut Parcel<'static>> {
+        self.queue.parcels.front_mut().map(|queued| &mut queued.parcel)
     }
 
     /// Drops the front frame, which is in the ring now.
     pub(crate) fn pop(&mut self) {
-        if let Some(gone) = self.queue.frames.pop_front() {
-            self.queue.bytes -= gone.bytes.len() + OVERHEAD;
+        if let Some(gone) = self.queue.parcels.pop_front() {
+            self.queue.bytes -= gone.cost;
             // SYNC backlog-drained: release pairs with `Backlog::is_empty`.
-            self.backlog.frames.store(self.queue.frames.len(), Ordering::Release);
+            self.backlog.frames.store(self.queue.parcels.len(), Ordering::Release);
         }
     }
 
-    /// Queues a frame made of two parts; `false` if the backlog's bound would be passed.
-    pub(crate) fn push(&mut self, header: Header, prefix: &[u8], payload: &[u8]) -> bool {
-        let cost = prefix.len() + payload.len() + OVERHEAD;
-        if self.queue.bytes + cost > self.backlog.limit {
+    /// Queues what `parcel` brings; `false` if the backlog's bound would be passed. Payloads that lie in shared memory
+    /// already count for nothing there, being bounded otherwise.
+    pub(crate) fn push(&mut self, parcel: &mut Parcel<'_>) -> bool {
+        let bytes = if let Content::Bytes(bytes) = &parcel.content { bytes.len() } else { 0 };
+        let cost = parcel.prefix().len() + bytes + OVERHEAD;
+        if self.queue.bytes.saturating_add(cost) > self.backlog.limit {
             return false;
         }
-        let mut bytes = Vec::with_capacity(prefix.len() + payload.len());
-        bytes.extend_from_slice(prefix);
-        bytes.extend_from_slice(payload);
         self.queue.bytes += cost;
-        self.queue.frames.push_back(Queued { header, bytes: bytes.into_boxed_slice() });
-        self.backlog.frames.store(self.queue.frames.len(), Ordering::Release);
+        self.queue.parcels.push_back(Queued { parcel: parcel.defer(), cost });
+        self.backlog.frames.store(self.queue.parcels.len(), Ordering::Release);
         true
     }
 
@@ -95,22 +98,87 @@ impl Locked<'_> {
     }
 }
 
+/// Values that wait for room in the arena, at most one for each reply slot.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    /// How many there are. Read without the lock in every turn.
+    waiting: AtomicUsize,
+    queue: Mutex<VecDeque<(CallToken, Content<'static>)>>,
+    limit: usize,
+}
+
+impl Answers {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { waiting: AtomicUsize::new(0), queue: Mutex::default(), limit }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) == 0
+    }
+
+    /// Queues an answer; `false` if the bound would be passed.
+    pub(crate) fn push(&self, call: CallToken, content: Content<'_>) -> bool {
+        let heap = |content: &Content<'_>| if let Content::Bytes(bytes) = content { bytes.len() } else { 0 };
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes: usize = queue.iter().map(|(_, content)| heap(content)).sum();
+        if bytes + heap(&content) > self.limit || queue.len() >= MOST_SLOTS as usize {
+            return false;
+        }
+        queue.push_back((call, content.into_owned()));
+        self.waiting.store(queue.len(), Ordering::Release);
+        true
+    }
+
+    /// Offers each answer in turn and keeps those that have to wait; for what, the first of them says.
+    pub(crate) fn retain<R>(
+        &self,
+        mut offer: impl FnMut(CallToken, &mut Content<'static>) -> Option<R>,
+    ) -> Result<(), R> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = None;
+        queue.retain_mut(|(call, content)| {
+            let room = offer(*call, content);
+            let waits = room.is_some();
+            first = first.take().or(room);
+            waits
+        });
+        self.waiting.store(queue.len(), Ordering::Release);
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Forgets everything: the connection has ended.
+    pub(crate) fn clear(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.waiting.store(0, Ordering::Release);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HEADER: Header = Header { channel: 1, kind: 1, flags: 0 };
+    fn parcel(bytes: &[u8]) -> Parcel<'_> {
+        Parcel::message(1, bytes)
+    }
+
+    fn front<'a>(queue: &'a mut Locked<'_>) -> Option<&'a [u8]> {
+        match &queue.front()?.content {
+            Content::Bytes(bytes) => Some(bytes),
+            Content::Staged(_) => None,
+        }
+    }
 
     #[test]
     fn frames_leave_in_the_order_they_came() {
         let backlog = Backlog::new(1 << 20);
         assert!(backlog.is_empty());
-        assert!(backlog.lock().push(HEADER, b"a", b"b") && backlog.lock().push(HEADER, b"", b"c"));
+        assert!(backlog.lock().push(&mut parcel(b"ab")) && backlog.lock().push(&mut parcel(b"c")));
         let mut queue = backlog.lock();
-        assert_eq!(&*queue.front().unwrap().bytes, b"ab");
+        assert_eq!(front(&mut queue), Some(&b"ab"[..]));
         queue.pop();
         assert!(!backlog.is_empty());
-        assert_eq!(&*queue.front().unwrap().bytes, b"c");
+        assert_eq!(front(&mut queue), Some(&b"c"[..]));
         queue.pop();
         assert!(backlog.is_empty() && queue.front().is_none());
     }
@@ -119,9 +187,9 @@ mod tests {
     fn the_bound_counts_payload_and_overhead_and_frees_them_again() {
         let backlog = Backlog::new(2 * OVERHEAD + 10);
         let mut queue = backlog.lock();
-        assert!(queue.push(HEADER, b"", &[0; 10]) && queue.push(HEADER, b"", b""));
-        assert!(!queue.push(HEADER, b"", b""));
+        assert!(queue.push(&mut parcel(&[0; 10])) && queue.push(&mut parcel(b"")));
+        assert!(!queue.push(&mut parcel(b"")));
         queue.pop();
-        assert!(queue.push(HEADER, b"", &[0; 10]));
+        assert!(queue.push(&mut parcel(&[0; 10])));
     }
 }

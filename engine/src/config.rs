@@ -8,6 +8,7 @@ use std::time::Duration;
 use memit_ringbuf::Capacity;
 
 use crate::outbox::{Geometry, LEAST_SLOTS, MOST_SLOTS};
+use crate::rendezvous::{LEAST_EXTENT, MOST_EXTENT, PayloadTerms, is_extent_size};
 
 /// Decides whether a process may connect; see [`Config::authorize`].
 pub type Authorize = Arc<dyn Fn(&Credentials) -> bool + Send + Sync>;
@@ -22,13 +23,36 @@ pub type Authorize = Arc<dyn Fn(&Credentials) -> bool + Send + Sync>;
 #[non_exhaustive]
 pub struct Config {
     /// Bytes of the ring that this endpoint writes, one ring per connection: a power of two from 4 KiB to
-    /// 1 GiB. A message is at most an eighth of it. Small rings stay in the caches. Default 256 KiB.
+    /// 1 GiB. What is longer than an eighth of it goes outside of the ring. Small rings stay in the caches. Default
+    /// 256 KiB.
     pub ring_capacity: usize,
     /// Synchronous calls from one peer that this endpoint can have answered and not yet taken, 2 to 64: one for the peer's
     /// dispatching thread, the others for its other threads. Default 8.
     pub reply_slots: u32,
     /// Bytes that the dispatching thread may queue for one peer whose ring is full. Default 8 MiB.
     pub backlog_limit: usize,
+    /// Bytes of one piece of the arena, the shared memory for messages that do not fit the ring; each connection and
+    /// direction has one of its own, which grows by such pieces. A message that is longer than a piece goes in memory
+    /// that is made for it. A multiple of 4,096 from 64 KiB to 1 GiB; of the two ends of a connection, the lower
+    /// setting holds. Default 4 MiB.
+    pub extent_size: usize,
+    /// Bytes of one arena: how much shared memory the messages take that are on their way or kept by their receiver, for
+    /// each connection and direction. A sender that would need more waits, or is told. At least `extent_size`; of the
+    /// two ends, the lower setting holds. Default 64 MiB.
+    pub arena_limit: usize,
+    /// Bytes of one message, or of one answer to a call, however it travels: what is longer is not sent, and a peer that
+    /// sends it is disconnected. At least 1; of the two ends, the lower setting holds. Default 1 GiB.
+    pub message_limit: usize,
+    /// Bytes from which on messages to this endpoint come in memory of their own, which their sender seals: they are
+    /// looked at where they lie and not copied first, but each costs its sender system calls. It bears only upon
+    /// messages that do not fit the ring, and those that are longer than a piece of the arena come like that anyway.
+    /// Under full trust only the latter do, whatever this says. Default `usize::MAX`: to map such memory, read it and
+    /// unmap it costs the receiver more than a copy at every size (`payloads` of the benchmarks shows both), so it is for
+    /// receivers that want no memory of their own for copies.
+    pub sealed_from: usize,
+    /// Time for which a piece of the arena lies unused before it is given back to the system;
+    /// [`Duration::MAX`] for never. Default 5 s.
+    pub arena_idle: Duration,
     /// How this endpoint waits.
     pub wait: WaitStrategy,
     /// Whether payloads are copied before they are looked at.
@@ -136,6 +160,27 @@ pub enum InvalidConfig {
         /// The most that an outbox can hold.
         max: u32,
     },
+    /// `extent_size` is not a multiple of 4,096, or too small or too large.
+    #[error(
+        "extent_size is {found}; set it to a multiple of 4096 from {LEAST_EXTENT} (64 KiB) to {MOST_EXTENT} (1 GiB)"
+    )]
+    ExtentSize {
+        /// The setting.
+        found: usize,
+    },
+    /// `arena_limit` leaves no room for one extent.
+    #[error(
+        "arena_limit is {found}, less than one extent of {extent_size}; raise it to extent_size or more, or lower extent_size"
+    )]
+    ArenaLimit {
+        /// The setting.
+        found: usize,
+        /// The setting that it must not be less than.
+        extent_size: usize,
+    },
+    /// `message_limit` is zero.
+    #[error("message_limit is 0, which would refuse every message; set it to the bytes of the longest one")]
+    MessageLimit,
     /// A setting that must not be zero is zero.
     #[error("{setting} is 0, which would refuse every connection; set it to 1 or more")]
     Zero {
@@ -150,6 +195,11 @@ impl Default for Config {
             ring_capacity: 256 << 10,
             reply_slots: 8,
             backlog_limit: 8 << 20,
+            extent_size: 4 << 20,
+            arena_limit: 64 << 20,
+            message_limit: 1 << 30,
+            sealed_from: usize::MAX,
+            arena_idle: Duration::from_secs(5),
             wait: WaitStrategy::default(),
             trust: Trust::default(),
             handshake_deadline: Duration::from_secs(5),
@@ -172,6 +222,11 @@ impl fmt::Debug for Config {
             .field("ring_capacity", &self.ring_capacity)
             .field("reply_slots", &self.reply_slots)
             .field("backlog_limit", &self.backlog_limit)
+            .field("extent_size", &self.extent_size)
+            .field("arena_limit", &self.arena_limit)
+            .field("message_limit", &self.message_limit)
+            .field("sealed_from", &self.sealed_from)
+            .field("arena_idle", &self.arena_idle)
             .field("wait", &self.wait)
             .field("trust", &self.trust)
             .field("handshake_deadline", &self.handshake_deadline)
@@ -195,8 +250,8 @@ impl Config {
         self.handshake_deadline.min(LONGEST)
     }
 
-    /// The shape of this endpoint's outboxes, once every setting has been looked at.
-    pub(crate) fn geometry(&self) -> Result<Geometry, InvalidConfig> {
+    /// Looks at every setting that could not work; what comes of it is the shape of this endpoint's outboxes.
+    pub(crate) fn check(&self) -> Result<Geometry, InvalidConfig> {
         for (setting, is_zero) in [
             ("handshake_deadline", self.handshake_deadline.is_zero()),
             ("max_connections", self.max_connections == 0),
@@ -213,6 +268,85 @@ impl Config {
         if !(LEAST_SLOTS..=MOST_SLOTS).contains(&self.reply_slots) {
             return Err(InvalidConfig::ReplySlots { found: self.reply_slots, max: MOST_SLOTS });
         }
+        if !is_extent_size(self.extent_size) {
+            return Err(InvalidConfig::ExtentSize { found: self.extent_size });
+        }
+        if self.arena_limit < self.extent_size {
+            return Err(InvalidConfig::ArenaLimit { found: self.arena_limit, extent_size: self.extent_size });
+        }
+        if self.message_limit == 0 {
+            return Err(InvalidConfig::MessageLimit);
+        }
         Ok(Geometry { capacity, slot_count: self.reply_slots })
+    }
+
+    /// What this endpoint says about payloads outside of the ring, once its settings were checked.
+    pub(crate) fn payload_terms(&self) -> PayloadTerms {
+        PayloadTerms {
+            extent_size: self.extent_size as u64,
+            arena_limit: self.arena_limit as u64,
+            message_limit: self.message_limit as u64,
+            sealed_from: match self.trust {
+                Trust::None => self.sealed_from as u64,
+                // Blocks are read where they lie as well, and cost their sender less.
+                Trust::Full(_) => u64::MAX,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with the default settings after this change.
+    fn refused(change: impl FnOnce(&mut Config)) -> InvalidConfig {
+        let mut config = Config::default();
+        change(&mut config);
+        config.check().unwrap_err()
+    }
+
+    #[test]
+    fn settings_for_payloads_are_bounded_and_each_refusal_says_what_to_set() {
+        for found in [0, 60 << 10, (64 << 10) + 1, (1 << 30) + 4096, usize::MAX] {
+            assert_eq!(refused(|config| config.extent_size = found), InvalidConfig::ExtentSize { found });
+        }
+        let arena = refused(|config| config.arena_limit = (4 << 20) - 1);
+        assert_eq!(arena, InvalidConfig::ArenaLimit { found: (4 << 20) - 1, extent_size: 4 << 20 });
+        assert_eq!(refused(|config| config.message_limit = 0), InvalidConfig::MessageLimit);
+        let texts = [
+            (InvalidConfig::ExtentSize { found: 5 }, "to a multiple of 4096 from 65536 (64 KiB) to 1073741824 (1 GiB)"),
+            (arena, "; raise it to extent_size or more, or lower extent_size"),
+            (InvalidConfig::MessageLimit, "; set it to the bytes of the longest one"),
+        ];
+        for (refusal, end) in texts {
+            assert!(refusal.to_string().ends_with(end), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn settings_for_payloads_may_be_at_their_bounds() {
+        for extent_size in [64 << 10, 1 << 30] {
+            let config =
+                Config { extent_size, arena_limit: extent_size, message_limit: 1, sealed_from: 0, ..Config::default() };
+            assert!(config.check().is_ok(), "{config:?}");
+        }
+    }
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn the_terms_are_the_settings_but_under_full_trust_nothing_is_to_be_sealed() {
+        let mut config = Config {
+            extent_size: 64 << 10,
+            arena_limit: 70 << 10,
+            message_limit: 3,
+            sealed_from: 4,
+            ..Config::default()
+        };
+        let terms = PayloadTerms { extent_size: 64 << 10, arena_limit: 70 << 10, message_limit: 3, sealed_from: 4 };
+        assert_eq!(config.payload_terms(), terms);
+        // SAFETY: nobody connects to this endpoint, which is none.
+        config.trust = unsafe { Trust::full() };
+        assert_eq!(config.payload_terms(), PayloadTerms { sealed_from: u64::MAX, ..terms });
     }
 }

@@ -15,6 +15,9 @@ pub enum Disconnect {
     /// Main ended the handshake after this side had taken the connection for made.
     #[error("main refused the connection: {0}")]
     Refused(Arc<str>),
+    /// This process lacks what it takes to receive what the peer sent.
+    #[error("this process could not take what the peer sent: {0}")]
+    NoResources(Arc<str>),
     /// The peer wrote something that the protocol does not allow.
     #[error("the peer broke the protocol and was disconnected: {0}")]
     Violation(Arc<str>),
@@ -51,16 +54,20 @@ pub enum SendError {
         /// The message's length in bytes.
         len: usize,
     },
-    /// No ring of this connection can ever hold the message.
+    /// The message is longer than the two sides agreed on.
     #[error(
-        "a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces"
+        "a message of {len} bytes was to be sent and at most {max} may be; raise message_limit at both ends or send it \
+         in pieces"
     )]
     TooLarge {
         /// The message's length in bytes.
         len: usize,
-        /// The most that one frame of this connection holds, in bytes.
+        /// The lower of both sides' limits, in bytes.
         max: usize,
     },
+    /// The machine refused memory for it, or a descriptor.
+    #[error("no memory to send the message in: {0}")]
+    NoMemory(Arc<str>),
     /// The sending thread is the one that would have to make space.
     #[error("the ring to the peer is full, and this very thread dispatches the peer; use try_send or another thread")]
     WouldDeadlock,
@@ -99,16 +106,20 @@ pub enum CallError {
         "the other side's dispatching thread waits for this one; call from another thread, or send a message instead"
     )]
     WouldDeadlock,
-    /// No ring of this connection can ever hold the message.
+    /// The message is longer than the two sides agreed on.
     #[error(
-        "a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces"
+        "a message of {len} bytes was to be sent and at most {max} may be; raise message_limit at both ends or send it \
+         in pieces"
     )]
     TooLarge {
         /// The message's length in bytes.
         len: usize,
-        /// The most that one call of this connection holds, in bytes.
+        /// The lower of both sides' limits, in bytes.
         max: usize,
     },
+    /// The machine refused memory for it, or a descriptor.
+    #[error("no memory to send the call in: {0}")]
+    NoMemory(Arc<str>),
     /// The connection ended before the answer came.
     #[error("no answer: {0}")]
     Disconnected(#[source] Disconnect),
@@ -124,16 +135,29 @@ pub enum ReplyError {
     /// The call was answered before, or its caller gave up.
     #[error("the call was answered already, or its caller no longer waits")]
     Late,
-    /// The value does not fit; the caller was told `ReplyFailed`.
+    /// The value is longer than the two sides agreed on; the caller was told `ReplyFailed`.
     #[error(
-        "a value of {len} bytes was to be returned and at most {max} fit; raise the ring capacity or send it in pieces"
+        "a value of {len} bytes was to be returned and at most {max} may be; raise message_limit at both ends or \
+         return it in pieces"
     )]
     TooLarge {
         /// The value's length in bytes.
         len: usize,
-        /// The most that a reply slot of this connection holds, in bytes.
+        /// The lower of both sides' limits, in bytes.
         max: usize,
     },
+    /// There is no room for the value, nor in the queue of those that wait for some; the caller was told `ReplyFailed`.
+    #[error(
+        "the peer has not given back the memory for {len} bytes more, and what may wait for it is bounded; raise \
+         arena_limit at both ends, or backlog_limit"
+    )]
+    Full {
+        /// The value's length in bytes.
+        len: usize,
+    },
+    /// The machine refused memory for it, or a descriptor; the caller was told `ReplyFailed`.
+    #[error("no memory to return the value in: {0}")]
+    NoMemory(Arc<str>),
     /// The connection has ended.
     #[error("not returned: {0}")]
     Disconnected(#[source] Disconnect),

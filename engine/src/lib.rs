@@ -15,6 +15,7 @@
 //! | `link`       | a connection: sends, calls, bells, the end                                       |
 //! | `rendezvous` | names, handshake, admission                                                      |
 //! | `outbox`     | the memory that one side writes and the other reads                              |
+//! | `payload`    | payloads that do not fit a frame: where they lie, and whose they are             |
 //! | `doorbell`   | when to ring, when to sleep                                                      |
 //! | `call`       | ids and reply slots                                                              |
 //! | `watcher`    | the library's one thread: handshakes and liveness                                |
@@ -48,6 +49,8 @@ mod link;
 #[cfg(not(loom))]
 mod outbox;
 #[cfg(not(loom))]
+mod payload;
+#[cfg(not(loom))]
 mod port;
 #[cfg(not(loom))]
 mod rendezvous;
@@ -67,6 +70,7 @@ pub use crate::{
     error::{Busy, CallError, Disconnect, ReplyError, SendError, Violation},
     link::{Link, Patience},
     outbox::{CreateError, HeaderField, HeaderRefused, MemoryRefused, OutboxRejected},
+    payload::{Kept, Loan},
     port::{Dispatch, Handler, Incoming, Port, Wakeup, WeakPort},
     rendezvous::{BindError, ConnectError, NameInvalid, NameProblem, RefusalCode, Role, RuntimeDirError},
 };

@@ -78,7 +78,7 @@ fn a_call_that_nobody_answers_times_out_and_its_late_answer_is_dropped() {
         thread::scope(|scope| {
             let caller = scope.spawn(|| {
                 let mut reply = AlignedBytes::new();
-                link.call(CHANNEL, b"second", None, &mut reply).map(|()| reply.as_slice().to_vec())
+                link.call(CHANNEL, b"second", None, &mut reply).map(|_| reply.as_slice().to_vec())
             });
             dispatch_until(&main, &mut seen, |seen| seen.calls == 2);
             let (to, late) = tokens.recv().unwrap();
@@ -93,15 +93,22 @@ fn a_call_that_nobody_answers_times_out_and_its_late_answer_is_dropped() {
 }
 
 #[test]
-fn a_reply_that_no_slot_holds_fails_the_call_with_both_sizes() {
+fn a_reply_beyond_the_limit_fails_the_call_with_both_sizes() {
     within_deadline(|| {
-        let (_dir, main, renderer) = pair(WaitStrategy::Adaptive);
+        let dir = tempfile::tempdir().unwrap();
+        let [main, renderer] = [1 << 30, 1 << 16].map(|message_limit| {
+            let mut config = config(&dir, WaitStrategy::Adaptive);
+            config.message_limit = message_limit;
+            config
+        });
+        let main = Port::bind("app", main).unwrap();
+        let renderer = Port::connect("app", renderer).unwrap();
         let link = link_to_main(&renderer);
         let dispatcher = thread::spawn(move || {
             let mut seen = Recorder {
                 answer: Some(Box::new(|link, call, _| {
                     let refused = link.reply(call, ReplyStatus::Value, &vec![0; 1 << 20]).unwrap_err().to_string();
-                    assert!(refused.contains("1048576"), "{refused}");
+                    assert!(refused.contains("1048576") && refused.contains("65536"), "{refused}");
                 })),
                 ..Recorder::default()
             };
@@ -179,7 +186,7 @@ impl Handler for Nested {
         Ok(())
     }
     fn message(&mut self, message: Incoming<'_>) {
-        self.outcome = Some(message.link.call(CHANNEL, b"back", None, &mut AlignedBytes::new()));
+        self.outcome = Some(message.link.call(CHANNEL, b"back", None, &mut AlignedBytes::new()).map(drop));
         if let Some(call) = message.call {
             message.link.reply(call, ReplyStatus::Value, b"done").unwrap();
         }
@@ -228,7 +235,7 @@ fn calls_that_cross_at_any_moment_never_hang() {
                 let mut dispatch = renderer.dispatch().unwrap();
                 for _ in 0..rounds {
                     match to_main.call(CHANNEL, b"a", None, &mut AlignedBytes::new()) {
-                        Ok(()) | Err(CallError::WouldDeadlock) => {}
+                        Ok(_) | Err(CallError::WouldDeadlock) => {}
                         Err(other) => panic!("{other}"),
                     }
                     dispatch.poll(16, &mut Recorder::default());

@@ -87,7 +87,7 @@ fn the_end_of_the_peer_ends_every_wait() {
                 readies.recv().unwrap();
                 main.shutdown();
                 assert_eq!(sender.join().unwrap(), Err(SendError::Disconnected(Disconnect::Left)));
-                assert_eq!(caller.join().unwrap(), Err(CallError::Disconnected(Disconnect::Left)));
+                assert_eq!(caller.join().unwrap().unwrap_err(), CallError::Disconnected(Disconnect::Left));
                 dispatcher.join().unwrap();
             });
         });

@@ -27,7 +27,7 @@ pub(crate) struct Answerer {
     slots: Box<[AtomicU64]>,
 }
 
-/// The right to write one slot. Dropping it makes the slot idle.
+/// The right to write one slot. Dropping it makes the slot idle, unless the answer is [put off](Self::put_off).
 #[derive(Debug)]
 pub(crate) struct Writing<'a> {
     word: &'a AtomicU64,
@@ -53,7 +53,8 @@ impl Answerer {
         let mut found = slot.load(Ordering::Relaxed);
         loop {
             if found & STATE == WRITING {
-                // A thread of this process writes a late answer to the slot's former call; it takes a memcpy.
+                // A thread of this process writes a late answer to the slot's former call; it takes a memcpy, or two
+                // system calls that do not wait.
                 thread::yield_now();
                 found = slot.load(Ordering::Relaxed);
                 continue;
@@ -64,6 +65,19 @@ impl Answerer {
                 Err(now) => found = now,
             }
         }
+    }
+
+    /// Gives `id` up if it was not answered: its caller does not wait any more. An answer that is just being written is
+    /// waited for. `false`: there is no such slot.
+    pub(crate) fn abandon(&self, id: CallId) -> bool {
+        let Some(slot) = self.slot(id) else { return false };
+        while slot.load(Ordering::Acquire) == word(id, WRITING) {
+            thread::yield_now();
+        }
+        // SYNC slot-writing: acquire pairs with `Writing::drop`, so that what was lent with an answer is known. It
+        // fails if the call was answered, or the slot is another call's.
+        let _ = slot.compare_exchange(word(id, PENDING), word(id, IDLE), Ordering::Acquire, Ordering::Acquire);
+        true
     }
 
     /// Begins to answer `id`; `None` if it was answered before, or its caller gave up and reused the slot.
@@ -78,6 +92,13 @@ impl Answerer {
     /// Whether this side has answered `id`, as far as its slot still tells.
     pub(crate) fn has_answered(&self, id: CallId) -> bool {
         self.slot(id).is_some_and(|slot| slot.load(Ordering::Relaxed) == word(id, IDLE))
+    }
+}
+
+impl Writing<'_> {
+    /// Nothing was written: the call is still to be answered.
+    pub(crate) fn put_off(mut self) {
+        self.call = self.call & !STATE | PENDING;
     }
 }
 
@@ -114,6 +135,21 @@ mod tests {
     #[test]
     fn a_slot_that_does_not_exist_is_refused() {
         assert!(!Answerer::new(2).take(CallId::new(1, 2)));
+    }
+
+    #[test]
+    fn an_abandoned_call_is_not_answered_and_an_answered_one_not_abandoned() {
+        let answers = Answerer::new(1);
+        let (given_up, answered) = (CallId::new(1, 0), CallId::new(2, 0));
+        assert!(answers.take(given_up) && answers.abandon(given_up));
+        assert!(answers.begin(given_up).is_none());
+        assert!(answers.take(answered));
+        assert!(answers.abandon(given_up), "which is another call by now");
+        answers.begin(answered).unwrap().put_off();
+        assert!(!answers.has_answered(answered));
+        drop(answers.begin(answered).unwrap());
+        assert!(answers.abandon(answered) && answers.has_answered(answered));
+        assert!(!answers.abandon(CallId::new(3, 1)));
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub(crate) struct Caller {
     waiting: AtomicU32,
     freed: AtomicU32,
     counter: AtomicU64,
+    /// For each slot, the call that was given up and that the peer could not be told of yet; 0 for none. Accessed by
+    /// whoever has the slot.
+    abandoned: Box<[AtomicU64]>,
 }
 
 /// A slot while one call uses it.
@@ -35,6 +38,7 @@ impl Caller {
             waiting: AtomicU32::new(0),
             freed: AtomicU32::new(0),
             counter: AtomicU64::new(1),
+            abandoned: (0..slots).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -95,6 +99,17 @@ impl Slot<'_> {
     /// A fresh id for a call through this slot.
     pub(crate) fn next_id(&self) -> CallId {
         CallId::new(self.caller.counter.fetch_add(1, Ordering::Relaxed), self.index)
+    }
+
+    /// The call through this slot that was given up, if the peer is still to be told.
+    pub(crate) fn abandoned(&self) -> Option<CallId> {
+        let id = self.caller.abandoned[self.index as usize].load(Ordering::Relaxed);
+        (id != 0).then(|| CallId::from_peer(id))
+    }
+
+    /// Remembers it for whoever has the slot next, or forgets it.
+    pub(crate) fn set_abandoned(&self, call: Option<CallId>) {
+        self.caller.abandoned[self.index as usize].store(call.map_or(0, CallId::get), Ordering::Relaxed);
     }
 }
 

@@ -57,7 +57,7 @@ impl Link {
     }
 
     #[cold]
-    fn ring(&self, waker: &Waker, armed: u64, bell: &AtomicU32) {
+    pub(super) fn ring(&self, waker: &Waker, armed: u64, bell: &AtomicU32) {
         bump(bell);
         if !Kinds::of(armed).contains(Kinds::DESCRIPTOR) || self.sockets.ring() {
             waker.rang(armed);

@@ -12,13 +12,20 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Instant;
 
+use memit_ringbuf::Header;
+
 use super::Link;
-use super::send::Offer;
+use super::send::{Offer, Room};
 use crate::aligned::AlignedBytes;
 use crate::call::{CallHeader, CallId, CallToken, ReplyStatus};
+use crate::config::Trust;
 use crate::doorbell::protocol::{Kinds, arm};
 use crate::error::{CallError, Disconnect, ReplyError};
-use crate::frame::Outgoing;
+use crate::frame::{ABANDON, CALL, Content, Parcel};
+use crate::payload::inbound::Held;
+use crate::payload::kept::Kept;
+use crate::payload::loan::{Loan, Staged};
+use crate::payload::location::{INLINE, Location};
 use crate::rendezvous::Role;
 use crate::thread;
 
@@ -40,9 +47,12 @@ impl Drop for Shown<'_> {
     }
 }
 
+/// A call was answered before, or its caller gave up.
+struct Late;
+
 impl Link {
     /// Calls on an announced channel and waits for the answer, until `deadline` if there is one. The value's bytes
-    /// are in `reply` then.
+    /// are in `reply` then, or, if the value is large and need not be copied, in what is returned.
     ///
     /// # Errors
     /// Says how the call ended without a value. After `Timeout` and `WouldDeadlock` the peer may still run the
@@ -53,7 +63,38 @@ impl Link {
         payload: &[u8],
         deadline: Option<Instant>,
         reply: &mut AlignedBytes,
-    ) -> Result<(), CallError> {
+    ) -> Result<Option<Kept>, CallError> {
+        self.call_with(channel, payload.into(), deadline, reply)
+    }
+
+    /// Calls with a message that was written to a loan of this link.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    ///
+    /// # Panics
+    /// If the loan is another link's.
+    pub fn call_loan(
+        &self,
+        channel: u16,
+        loan: Loan,
+        deadline: Option<Instant>,
+        reply: &mut AlignedBytes,
+    ) -> Result<Option<Kept>, CallError> {
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal.into());
+        }
+        let content = self.stage(loan).map_err(CallError::NoMemory)?;
+        self.call_with(channel, content, deadline, reply)
+    }
+
+    fn call_with(
+        &self,
+        channel: u16,
+        content: Content<'_>,
+        deadline: Option<Instant>,
+        reply: &mut AlignedBytes,
+    ) -> Result<Option<Kept>, CallError> {
         if let Some(refusal) = self.refusal() {
             return Err(refusal.into());
         }
@@ -77,36 +118,49 @@ impl Link {
                 self.alert_crossing();
             }
         }
-        self.transmit_call(id, channel, payload, deadline, dispatching)?;
-        self.await_reply(id, deadline, dispatching, reply)
+        let remaining = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if let Some(abandoned) = slot.abandoned() {
+            let number = abandoned.get().to_le_bytes();
+            let header = Header { channel: 0, kind: ABANDON, flags: 0 };
+            self.transmit_call(&mut Parcel::new(header, &number[..]), deadline, dispatching)?;
+            slot.set_abandoned(None);
+        }
+        let mut parcel = Parcel {
+            header: Header { channel, kind: CALL, flags: 0 },
+            call: Some(CallHeader { id, remaining }.to_bytes()),
+            content,
+        };
+        self.transmit_call(&mut parcel, deadline, dispatching)?;
+        let answer = self.await_reply(id, deadline, dispatching, reply);
+        if matches!(answer, Err(CallError::Timeout | CallError::WouldDeadlock)) && !self.publish_abandonment(id) {
+            // The peer is told before the slot's next call.
+            slot.set_abandoned(Some(id));
+        }
+        answer
     }
 
     fn transmit_call(
         &self,
-        id: CallId,
-        channel: u16,
-        payload: &[u8],
+        parcel: &mut Parcel<'_>,
         deadline: Option<Instant>,
         dispatching: bool,
     ) -> Result<(), CallError> {
-        let remaining = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let header = CallHeader { id, remaining }.to_bytes();
-        let frame = Outgoing::call(channel, &header, payload);
         let crossing = || dispatching && self.is_crossing();
         loop {
             if crossing() {
                 return Err(CallError::WouldDeadlock);
             }
-            let wanted = match self.offer(&frame) {
+            let room = match self.offer(parcel) {
                 Offer::Sent => return Ok(()),
-                Offer::Full { wanted } => wanted,
-                Offer::TooLarge { max } => return Err(CallError::TooLarge { len: payload.len(), max }),
+                Offer::Full(room) => room,
+                Offer::TooLarge { max } => return Err(CallError::TooLarge { len: parcel.len(), max }),
+                Offer::NoMemory(text) => return Err(CallError::NoMemory(text)),
                 Offer::Ended(reason) => return Err(CallError::Disconnected(reason)),
             };
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Err(CallError::Timeout);
             }
-            self.wait_for_space(wanted, deadline, crossing);
+            self.wait_for_room(room, deadline, crossing);
             if let Some(refusal) = self.refusal() {
                 return Err(refusal.into());
             }
@@ -119,7 +173,7 @@ impl Link {
         deadline: Option<Instant>,
         dispatching: bool,
         reply: &mut AlignedBytes,
-    ) -> Result<(), CallError> {
+    ) -> Result<Option<Kept>, CallError> {
         let slot = id.slot();
         let has_arrived = || self.peer.slot_id(slot) == id.get();
         let crossing = || dispatching && self.is_crossing();
@@ -148,7 +202,7 @@ impl Link {
         }
     }
 
-    fn take_reply(&self, slot: u32, reply: &mut AlignedBytes) -> Result<(), CallError> {
+    fn take_reply(&self, slot: u32, reply: &mut AlignedBytes) -> Result<Option<Kept>, CallError> {
         // SYNC reply-publish: pairs with the release store of the id in `OwnOutbox::write_slot`.
         fence(Ordering::Acquire);
         let violation = |text: &dyn std::fmt::Display| {
@@ -158,9 +212,18 @@ impl Link {
         let header = self.peer.read_slot(slot).map_err(|found| violation(&found))?;
         reply.resize(header.len);
         self.peer.copy_slot(slot, reply.as_mut_slice());
+        let kept = if header.place == INLINE {
+            None
+        } else {
+            let location = Location::parse(header.place, reply.as_slice()).map_err(|found| violation(&found))?;
+            self.take_value(location, reply).map_err(|reason| {
+                self.disconnect(reason);
+                CallError::Disconnected(self.ended().unwrap_or(Disconnect::Died))
+            })?
+        };
         let text = || String::from_utf8_lossy(reply.as_slice()).into_owned();
         match ReplyStatus::from_peer(header.status) {
-            Some(ReplyStatus::Value) => Ok(()),
+            Some(ReplyStatus::Value) => Ok(kept),
             Some(ReplyStatus::NoListener) => Err(CallError::NoListener),
             Some(ReplyStatus::NoReply) => Err(CallError::NoReply),
             Some(ReplyStatus::ListenerPanicked) => Err(CallError::ListenerPanicked(text())),
@@ -170,32 +233,150 @@ impl Link {
         }
     }
 
+    /// A value that lies elsewhere: in place if it cannot change, and else copied to `reply`.
+    fn take_value(&self, location: Location, reply: &mut AlignedBytes) -> Result<Option<Kept>, Disconnect> {
+        let block = match self.take_in(location)? {
+            Held::Sealed(sealed) => return Ok(Some(Kept::sealed(sealed))),
+            Held::Block(block) => block,
+        };
+        if let Some(port) = self.port.upgrade()
+            && let Trust::Full(promise) = port.trust()
+        {
+            return Ok(Some(Kept::trusted(promise, block)));
+        }
+        reply.resize(block.len());
+        block.copy_to(reply.as_mut_slice());
+        Ok(None)
+    }
+
     /// Answers a call. `payload` is the value's bytes, or a text that says what went wrong.
     ///
+    /// A large value for which there is no room now goes out when there is some: the caller waits as long as it said.
+    ///
     /// # Errors
-    /// The caller was not told, except after `TooLarge`.
+    /// The caller was not told, except after `TooLarge`, `Full` and `NoMemory`.
     pub fn reply(&self, call: CallToken, status: ReplyStatus, payload: &[u8]) -> Result<(), ReplyError> {
         if let Some(refusal) = self.refusal() {
             return Err(refusal.into());
         }
-        let max = self.own.geometry().max_reply();
-        let too_large = payload.len() > max;
-        if too_large && status == ReplyStatus::Value {
-            let text = ReplyError::TooLarge { len: payload.len(), max };
-            self.answer(call, ReplyStatus::ReplyFailed, text.to_string().as_bytes())?;
-            return Err(text);
+        let (len, max) = (payload.len(), self.own.geometry().max_reply());
+        if status != ReplyStatus::Value {
+            return self.answer(call, status, payload.get(..max).unwrap_or(payload));
         }
-        self.answer(call, status, payload.get(..max).unwrap_or(payload))
+        if len > self.max_message() {
+            return self.fail(call, ReplyError::TooLarge { len, max: self.max_message() });
+        }
+        if len <= max {
+            return self.answer(call, status, payload);
+        }
+        self.answer_or_queue(call, payload.into())
+    }
+
+    /// Answers a call with a value that was written to a loan of this link.
+    ///
+    /// # Errors
+    /// As for [`reply`](Self::reply).
+    ///
+    /// # Panics
+    /// If the loan is another link's.
+    pub fn reply_loan(&self, call: CallToken, loan: Loan) -> Result<(), ReplyError> {
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal.into());
+        }
+        match self.stage(loan) {
+            Ok(content) if content.len() == 0 => self.answer(call, ReplyStatus::Value, &[]),
+            Ok(content) => self.answer_or_queue(call, content),
+            Err(text) => self.fail(call, ReplyError::NoMemory(text)),
+        }
+    }
+
+    /// Tells the caller why there is no value.
+    fn fail(&self, call: CallToken, why: ReplyError) -> Result<(), ReplyError> {
+        let text = why.to_string();
+        let most = text.len().min(self.own.geometry().max_reply());
+        self.answer(call, ReplyStatus::ReplyFailed, &text.as_bytes()[..most])?;
+        Err(why)
     }
 
     /// `payload` fits its slot.
     fn answer(&self, call: CallToken, status: ReplyStatus, payload: &[u8]) -> Result<(), ReplyError> {
         let slot = call.id.slot();
         let writing = self.answers.begin(call.id).ok_or(ReplyError::Late)?;
-        self.own.write_slot(slot, payload, call.id.get(), status as u8);
+        self.own.write_slot(slot, payload, call.id.get(), status as u8, INLINE);
         drop(writing);
         self.ring_reply(slot);
         Ok(())
+    }
+
+    /// Answers with a value that does not fit its slot, now or when there is room.
+    fn answer_or_queue(&self, call: CallToken, mut content: Content<'_>) -> Result<(), ReplyError> {
+        let len = content.len();
+        match self.offer_answer(call, &mut content) {
+            Ok(Offer::Sent) => Ok(()),
+            Err(Late) => Err(ReplyError::Late),
+            Ok(Offer::Full(_)) => {
+                if !self.unsent_answers.push(call, content) {
+                    return self.fail(call, ReplyError::Full { len });
+                }
+                if let Some(port) = self.port.upgrade() {
+                    port.news();
+                }
+                Ok(())
+            }
+            Ok(Offer::NoMemory(text)) => self.fail(call, ReplyError::NoMemory(text)),
+            Ok(Offer::TooLarge { max }) => self.fail(call, ReplyError::TooLarge { len, max }),
+            Ok(Offer::Ended(reason)) => Err(ReplyError::Disconnected(reason)),
+        }
+    }
+
+    /// Writes a value to where the caller will find it, and says where in its slot, if there is room. Until then it can
+    /// be offered again.
+    fn offer_answer(&self, call: CallToken, content: &mut Content<'_>) -> Result<Offer, Late> {
+        if let Content::Bytes(bytes) = content {
+            match Staged::copy_of(&self.arena, bytes) {
+                Ok(staged) => *content = Content::Staged(staged),
+                Err(why) => return Ok(self.offer_without_memory(why)),
+            }
+        }
+        let Content::Staged(staged) = content else { return Ok(Offer::Sent) };
+        if let Err(error) = staged.pass_extent(|number, kind, memory| self.pass(number, kind, memory)) {
+            return Ok(self.offer_without_descriptor(error));
+        }
+        let writing = self.answers.begin(call.id).ok_or(Late)?;
+        // Only now: none is passed for an answer that is late.
+        if let Err(error) = staged.pass_sealed(|number, kind, memory| self.pass(number, kind, memory)) {
+            writing.put_off();
+            return Ok(self.offer_without_descriptor(error));
+        }
+        let (slot, location) = (call.id.slot(), staged.location());
+        // Before the answer is there, so that it is known of when the caller turns out not to take it.
+        self.note_reply(call.id, staged.lent());
+        let status = ReplyStatus::Value as u8;
+        self.own.write_slot(slot, location.encode().as_slice(), call.id.get(), status, location.place());
+        if let Content::Staged(staged) = content.take() {
+            staged.sent();
+        }
+        drop(writing);
+        self.ring_reply(slot);
+        Ok(Offer::Sent)
+    }
+
+    /// Sends the answers that wait in the backlog; what would make room for the first that has to wait on.
+    pub(super) fn flush_answers(&self) -> Result<(), Room> {
+        if self.unsent_answers.is_empty() {
+            return Ok(());
+        }
+        self.unsent_answers.retain(|call, content| {
+            let len = content.len();
+            let why = match self.offer_answer(call, content) {
+                Ok(Offer::Full(room)) => return Some(room),
+                Ok(Offer::Sent | Offer::Ended(_)) | Err(Late) => return None,
+                Ok(Offer::NoMemory(text)) => ReplyError::NoMemory(text),
+                Ok(Offer::TooLarge { max }) => ReplyError::TooLarge { len, max },
+            };
+            let _ = self.fail(call, why);
+            None
+        })
     }
 
     /// Whether the peer's dispatching thread waits for us, who are about to wait for it, and we are the one to yield.

@@ -9,7 +9,7 @@ use crate::error::Disconnect;
 use crate::rendezvous::{Admitted, Role, late_refusal};
 use crate::sys::epoll::Epoll;
 use crate::sys::futex;
-use crate::sys::socket::{self, Farewell};
+use crate::sys::socket::{self, Heard};
 use crate::watcher::{self, Readiness, WatchId, Watched};
 
 /// The descriptors of a connection. They are closed when it has ended, while the memory stays for those who hold the
@@ -17,7 +17,8 @@ use crate::watcher::{self, Readiness, WatchId, Watched};
 pub(super) struct Sockets {
     open: RwLock<Option<Admitted>>,
     watches: Mutex<Option<Watches>>,
-    farewell: Mutex<()>,
+    /// Held by whoever reads the socket.
+    pub(super) hearing: Mutex<()>,
 }
 
 struct Watches {
@@ -32,7 +33,7 @@ impl Watched for ProcessWatch {
     fn ready(&self, _: Readiness) {
         if let Some(link) = self.0.upgrade() {
             // A farewell that was sent before the process ended counts.
-            link.hear_farewell();
+            link.hear();
             link.disconnect(Disconnect::Died);
         }
     }
@@ -40,16 +41,20 @@ impl Watched for ProcessWatch {
 
 impl Watched for Link {
     fn ready(&self, _: Readiness) {
-        self.hear_farewell();
+        self.hear();
+    }
+
+    fn expired(&self, _: u64) {
+        self.sweep();
     }
 }
 
 impl Sockets {
     pub(super) fn new(admitted: Admitted) -> Self {
-        Self { open: RwLock::new(Some(admitted)), watches: Mutex::new(None), farewell: Mutex::new(()) }
+        Self { open: RwLock::new(Some(admitted)), watches: Mutex::new(None), hearing: Mutex::new(()) }
     }
 
-    fn with<T>(&self, f: impl FnOnce(&Admitted) -> T) -> Option<T> {
+    pub(super) fn with<T>(&self, f: impl FnOnce(&Admitted) -> T) -> Option<T> {
         self.open.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(f)
     }
 
@@ -97,23 +102,27 @@ impl Sockets {
 }
 
 impl Link {
-    fn hear_farewell(&self) {
-        // One at a time: who reads the farewell also says why the connection ended, before another finds it gone.
-        let _alone = self.sockets.farewell.lock().unwrap_or_else(PoisonError::into_inner);
-        let heard = self.sockets.with(|open| socket::read_farewell(open.socket.as_fd()));
-        match heard {
-            None | Some(Farewell::Nothing) => {}
-            Some(Farewell::Goodbye) => self.disconnect(Disconnect::Left),
-            Some(Farewell::HangUp) => self.disconnect(Disconnect::Died),
-            Some(Farewell::Other(packet)) => {
+    /// Does as the peer says on the socket. Whether there may be more to hear.
+    pub(super) fn heed(&self, heard: Heard) -> bool {
+        let reason = match heard {
+            Heard::Nothing => return false,
+            Heard::Memory { number, kind, memory } => match self.inbound.pass(number, kind, memory) {
+                Ok(()) => return true,
+                Err(text) => Disconnect::violation(text),
+            },
+            Heard::Goodbye => Disconnect::Left,
+            Heard::HangUp => Disconnect::Died,
+            Heard::Cut => Disconnect::NoResources(
+                "a descriptor that the peer passed could not be received; raise the limit on open files (ulimit -n)"
+                    .into(),
+            ),
+            Heard::Other(packet) => {
                 let refused = if self.role == Role::Renderer { late_refusal(&packet) } else { None };
-                self.disconnect(
-                    refused.unwrap_or_else(|| {
-                        Disconnect::violation("it sent an unknown packet on the connection's socket")
-                    }),
-                );
+                refused.unwrap_or_else(|| Disconnect::violation("it sent an unknown packet on the connection's socket"))
             }
-        }
+        };
+        self.disconnect(reason);
+        false
     }
 
     /// Ends the connection. The first reason stands; every wait on this link ends.
@@ -147,8 +156,16 @@ impl Link {
     pub(crate) fn close_sockets(&self) {
         self.sockets.unwatch();
         let open = self.sockets.open.write().unwrap_or_else(PoisonError::into_inner).take();
-        drop(open);
+        if let Some(open) = open {
+            for socket in [open.socket.as_fd(), open.bell.as_fd()] {
+                socket::hang_up(socket);
+                socket::drop_unheard(socket);
+            }
+        }
         self.backlog.lock().clear();
+        self.unsent_answers.clear();
+        self.arena.close();
+        self.inbound.close();
     }
 
     /// Has the bell's socket wake `epoll`, under `token`.
@@ -168,13 +185,8 @@ impl Link {
 
     /// The peer closed its end of the bell: it left, or died, or broke the protocol, which makes no difference.
     pub(crate) fn bell_hung_up(&self) {
-        self.hear_farewell();
+        self.hear();
         self.disconnect(Disconnect::Died);
-    }
-
-    /// Whether any sending waits in the backlog.
-    pub(crate) fn has_backlog(&self) -> bool {
-        !self.backlog.is_empty()
     }
 }
 

@@ -8,29 +8,35 @@
 //! | `send`     | a frame onto the ring, at once, later, or into the backlog  |
 //! | `calls`    | a call out and its reply back; calls that cross             |
 //! | `bells`    | ringing the peer, sleeping until it rings                   |
+//! | `payloads` | memory for large payloads, passed and given back            |
 //! | `liveness` | the peer's end, and ours                                    |
 
 mod bells;
 mod calls;
 mod liveness;
+mod payloads;
 mod send;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 use memit_ringbuf::{MappedRingMut, Producer};
 
-use crate::backlog::Backlog;
+use crate::backlog::{Answers, Backlog};
+use crate::call::CallId;
 use crate::call::answerer::Answerer;
 use crate::call::caller::Caller;
 use crate::channels::OutgoingChannels;
-use crate::config::{Config, Credentials};
+use crate::config::{Config, Credentials, Trust};
 use crate::doorbell::protocol::Waker;
 use crate::doorbell::strategy::Spin;
 use crate::error::Disconnect;
 use crate::outbox::{OwnOutbox, PeerHead, PeerOutbox};
+use crate::payload::arena::{Arena, Lent};
+use crate::payload::inbound::Inbound;
 use crate::port::PortCore;
 use crate::rendezvous::{Admitted, Role};
 use crate::sys::barrier::Barrier;
@@ -38,6 +44,7 @@ use crate::sys::fork::Epoch;
 use liveness::Sockets;
 
 pub(crate) use bells::bounded;
+pub(crate) use send::Blocked;
 pub use send::Patience;
 
 /// A connection to one peer. Shared by all threads that send to it.
@@ -59,6 +66,7 @@ pub struct Link {
 
     data_waker: Waker,
     space_waker: Waker,
+    blocks_waker: Waker,
     reply_wakers: Box<[Waker]>,
 
     /// Cleared when the connection ends, after `reason` is set.
@@ -72,34 +80,54 @@ pub struct Link {
     consumed_published: AtomicBool,
 
     backlog: Backlog,
+    unsent_answers: Answers,
+    /// Threads that wait for room, in the ring or in the arena.
+    waiting_for_room: AtomicU32,
     channels: OutgoingChannels,
     caller: Caller,
     answers: Answerer,
+
+    /// Our memory for payloads to the peer, and the peer's for those to us.
+    arena: Arc<Arena>,
+    inbound: Inbound,
+    /// The last large answer in each slot.
+    lent_replies: Mutex<Box<[Option<LentReply>]>>,
+    /// The longest payload of a message that lies in its frame.
+    inline_limit: usize,
+    arena_idle: Duration,
+
     space_spin: Spin,
     reply_spin: Spin,
 
     sockets: Sockets,
     port: Weak<PortCore>,
+    me: Weak<Self>,
 }
 
 impl Link {
     pub(crate) fn new(admitted: Admitted, port: &Arc<PortCore>, config: &Config) -> Arc<Self> {
-        let Admitted { own, peer, credentials, renderer_id, peer_endpoint, incoming, outgoing, role, .. } = &admitted;
-        let (own, peer) = (Arc::clone(own), Arc::clone(peer));
+        let Admitted { renderer_id, peer_endpoint, role, credentials, incoming, outgoing, .. } = admitted;
+        let (ours, theirs) = (config.payload_terms(), admitted.payloads);
+        let (sending, receiving) = (ours.toward(theirs), theirs.toward(ours));
+        let is_trusted = matches!(config.trust, Trust::Full(_));
+        let (own, peer) = (Arc::clone(&admitted.own), Arc::clone(&admitted.peer));
         // A call needs a bell that the caller arms in its outbox, and a slot in the other: as many as both have.
         let slots = own.geometry().slot_count().min(peer.geometry().slot_count());
-        let link = Self {
-            id: *renderer_id,
-            role: *role,
-            credentials: *credentials,
+        let producer = Producer::new(own.ring(), PeerHead::new(Arc::clone(&peer)), own.key());
+        let link = Arc::new_cyclic(|me| Self {
+            id: renderer_id,
+            role,
+            credentials,
             epoch: Epoch::current(),
             port_token: port.token(),
-            peer_token: *peer_endpoint,
-            producer: Producer::new(own.ring(), PeerHead::new(Arc::clone(&peer)), own.key()),
-            outgoing: *outgoing,
-            incoming: *incoming,
+            peer_token: peer_endpoint,
+            inline_limit: producer.max_payload().min(sending.message_limit),
+            producer,
+            outgoing,
+            incoming,
             data_waker: Waker::default(),
             space_waker: Waker::default(),
+            blocks_waker: Waker::default(),
             reply_wakers: (0..slots).map(|_| Waker::default()).collect(),
             open: AtomicBool::new(true),
             reason: OnceLock::new(),
@@ -107,17 +135,23 @@ impl Link {
             consumed: CachePadded::new(AtomicU64::new(0)),
             consumed_published: AtomicBool::new(false),
             backlog: Backlog::new(config.backlog_limit),
+            unsent_answers: Answers::new(config.backlog_limit),
+            waiting_for_room: AtomicU32::new(0),
             channels: OutgoingChannels::new(),
             caller: Caller::new(slots),
             answers: Answerer::new(slots),
+            arena: Arena::new(sending, is_trusted, Arc::clone(&peer), Weak::clone(me)),
+            inbound: Inbound::new(receiving, Weak::clone(me)),
+            lent_replies: Mutex::new((0..slots).map(|_| None).collect()),
+            arena_idle: config.arena_idle.max(LEAST_IDLE),
             space_spin: Spin::new(config.wait),
             reply_spin: Spin::new(config.wait),
             sockets: Sockets::new(admitted),
             port: Arc::downgrade(port),
+            me: Weak::clone(me),
             own,
             peer,
-        };
-        let link = Arc::new(link);
+        });
         Sockets::watch(&link);
         link
     }
@@ -154,9 +188,21 @@ impl Link {
         if self.open.load(Ordering::Acquire) { None } else { self.reason.get().cloned() }
     }
 
-    /// The longest message that this connection's ring can carry, in bytes.
-    pub fn max_payload(&self) -> usize {
+    /// The longest message that this connection carries, in bytes: the lower of both sides' limits.
+    pub fn max_message(&self) -> usize {
+        self.arena.limits().message_limit
+    }
+
+    /// The longest payload that lies in its frame, in bytes. A longer one takes memory of its own.
+    pub fn max_inline(&self) -> usize {
         self.producer.max_payload()
+    }
+
+    /// The longest payload that is worth writing where the peer will read it, in bytes. A longer one is better copied from
+    /// memory of the sender's own: filling a file costs less than mapping it.
+    pub fn max_block(&self) -> usize {
+        let limits = self.arena.limits();
+        limits.extent_size.min(limits.sealed_from.saturating_sub(1)).min(limits.message_limit)
     }
 
     /// Whether `channel` has been announced to the peer.
@@ -184,6 +230,16 @@ impl Link {
         }
         self.ended().map(Refusal::Disconnected)
     }
+}
+
+/// Extents are looked after no more often than this.
+const LEAST_IDLE: Duration = Duration::from_millis(10);
+
+/// Memory that was lent with an answer.
+#[derive(Debug)]
+struct LentReply {
+    call: CallId,
+    lent: Lent,
 }
 
 /// What stands in the way of every operation.

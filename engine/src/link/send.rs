@@ -1,15 +1,19 @@
 //! A frame onto the ring.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use memit_ringbuf::{ClaimError, Header, reached};
+use rustix::io::Errno;
 
 use super::Link;
 use crate::channels::{Announced, MAX_CHANNEL_NAME, MAX_CHANNELS, UnderWay};
-use crate::doorbell::protocol::Kinds;
+use crate::doorbell::protocol::{Kinds, arm_shared};
 use crate::error::{Disconnect, SendError};
-use crate::frame::{ANNOUNCE, MORE, Outgoing};
+use crate::frame::{ANNOUNCE, CALL, Content, MESSAGE, MORE, Outgoing, Parcel};
+use crate::payload::arena::{NoMemory, Seen};
+use crate::payload::loan::{Loan, Staged};
 use crate::sys::barrier;
 use crate::thread;
 
@@ -33,20 +37,77 @@ impl Patience {
 /// What came of offering a frame to the ring.
 pub(super) enum Offer {
     Sent,
-    /// No space: not before the peer has consumed up to this position.
-    Full {
-        wanted: u64,
-    },
+    /// No space now.
+    Full(Room),
     TooLarge {
         max: usize,
     },
+    /// The machine has no memory for it.
+    NoMemory(Arc<str>),
     Ended(Disconnect),
 }
 
-/// There is no space for `len` bytes before the peer has consumed up to `wanted`.
-struct NoSpace {
-    wanted: u64,
+/// What a sender without space waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Room {
+    /// That the peer has consumed our ring up to this position.
+    Ring(u64),
+    /// That the peer gives payload memory back, or this side takes some back.
+    Arena(Seen),
+    /// Nothing that anybody tells: it is to be tried again at this instant.
+    Later(Instant),
+}
+
+/// When to try again what nobody tells of.
+const RETRY: Duration = Duration::from_millis(1);
+
+impl Room {
+    fn later() -> Self {
+        Self::Later(Instant::now() + RETRY)
+    }
+
+    /// The end of a wait for this.
+    pub(crate) fn bounded(self, deadline: Option<Instant>) -> Option<Instant> {
+        match self {
+            Self::Later(at) => Some(deadline.map_or(at, |deadline| deadline.min(at))),
+            Self::Ring(_) | Self::Arena(_) => deadline,
+        }
+    }
+}
+
+/// There is no space for `len` bytes yet.
+pub(super) struct NoSpace {
+    room: Room,
     len: usize,
+}
+
+/// What the backlog waits for: the frames in it, and the answers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Blocked([Option<Room>; 2]);
+
+impl Blocked {
+    pub(crate) fn is_clear(self) -> bool {
+        self.rooms().next().is_none()
+    }
+
+    fn rooms(self) -> impl Iterator<Item = Room> {
+        self.0.into_iter().flatten()
+    }
+
+    /// The end of a wait for any of it.
+    pub(crate) fn bounded(self, deadline: Option<Instant>) -> Option<Instant> {
+        self.rooms().fold(deadline, |deadline, room| room.bounded(deadline))
+    }
+
+    /// Says in our outbox that the dispatching thread sleeps until there is room.
+    pub(crate) fn arm(self, link: &Link, kinds: Kinds) {
+        self.rooms().for_each(|room| link.arm_room(room, kinds));
+    }
+
+    /// Whether there may be room for any of it.
+    pub(crate) fn may_go_on(self, link: &Link) -> bool {
+        self.rooms().any(|room| link.has_room(room))
+    }
 }
 
 impl Link {
@@ -56,11 +117,70 @@ impl Link {
     /// Says why the message was not sent; nothing of it was, then.
     #[inline]
     pub fn send(&self, channel: u16, payload: &[u8], patience: Patience) -> Result<(), SendError> {
-        let frame = Outgoing::message(channel, payload);
-        if self.is_usable() && self.backlog.is_empty() && self.publish(&frame).is_ok() {
+        let frame = Outgoing { header: Header { channel, kind: MESSAGE, flags: 0 }, prefix: &[], payload };
+        if payload.len() <= self.inline_limit
+            && self.is_usable()
+            && self.backlog.is_empty()
+            && self.publish(&frame).is_ok()
+        {
             return Ok(());
         }
-        self.transmit(&frame, patience)
+        self.transmit(&mut Parcel::message(channel, payload), patience)
+    }
+
+    /// Sends a message that was written to a loan of this link.
+    ///
+    /// # Errors
+    /// Says why the message was not sent; the loan is given back, then.
+    ///
+    /// # Panics
+    /// If the loan is another link's.
+    pub fn send_loan(&self, channel: u16, loan: Loan, patience: Patience) -> Result<(), SendError> {
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal.into());
+        }
+        let content = self.stage(loan).map_err(SendError::NoMemory)?;
+        self.transmit(&mut Parcel::message(channel, content), patience)
+    }
+
+    /// Memory for a message of `len` bytes, to be written where the peer will read it.
+    ///
+    /// # Errors
+    /// Says why there is none.
+    pub fn loan(&self, len: usize, patience: Patience) -> Result<Loan, SendError> {
+        let max = self.max_message();
+        if len > max {
+            return Err(SendError::TooLarge { len, max });
+        }
+        loop {
+            if let Some(refusal) = self.refusal() {
+                return Err(refusal.into());
+            }
+            match Loan::new(&self.arena, len) {
+                Ok(loan) => return Ok(loan),
+                Err(NoMemory::Full(_)) if thread::dispatches(self.port_token) => return Err(SendError::Full { len }),
+                Err(NoMemory::Full(seen)) => self.await_space(NoSpace { room: Room::Arena(seen), len }, patience)?,
+                Err(other) => return Err(self.without_memory(other)),
+            }
+        }
+    }
+
+    /// What was written to a loan, as it is sent.
+    pub(super) fn stage(&self, loan: Loan) -> Result<Content<'static>, Arc<str>> {
+        assert!(loan.belongs_to(&self.arena), "a loan is sent to the peer for which it was taken");
+        match loan.stage() {
+            Ok(Some(staged)) => Ok(Content::Staged(staged)),
+            Ok(None) => Ok(Content::from(&[][..])),
+            Err(refused) => Err(refused.to_string().into()),
+        }
+    }
+
+    /// Why there is no memory, but for want of room.
+    fn without_memory(&self, why: NoMemory) -> SendError {
+        match self.offer_without_memory(why) {
+            Offer::NoMemory(text) => SendError::NoMemory(text),
+            _ => SendError::Disconnected(self.ended().unwrap_or(Disconnect::Died)),
+        }
     }
 
     /// Announces a channel to the peer, which has to come before the channel's first message. Does nothing for one
@@ -86,7 +206,7 @@ impl Link {
 
     /// Sends what is left of the announcement that is under way, if any, and then this one, as far as there is space.
     fn offer_announcement(&self, announced: &Announced<'_>) -> Result<Option<NoSpace>, SendError> {
-        let most = self.max_payload();
+        let most = self.max_inline();
         let mut under_way = self.channels.lock();
         while !self.channels.contains(announced.channel) {
             let current = match &mut *under_way {
@@ -101,7 +221,7 @@ impl Link {
                 let flags = if more { MORE } else { 0 };
                 let header = Header { channel: current.channel, kind: ANNOUNCE, flags };
                 let len = piece.len();
-                if let Some(full) = self.offer_or_queue(&Outgoing { header, prefix: &[], payload: piece })? {
+                if let Some(full) = self.offer_or_queue(&mut Parcel::new(header, piece))? {
                     return Ok(Some(full));
                 }
                 current.advance(len);
@@ -120,7 +240,7 @@ impl Link {
 
     /// Claims, writes, publishes, rings.
     #[inline(always)]
-    fn publish(&self, frame: &Outgoing<'_>) -> Result<(), ClaimError> {
+    pub(super) fn publish(&self, frame: &Outgoing<'_>) -> Result<(), ClaimError> {
         let mut claim = self.producer.try_claim(frame.len())?;
         if !frame.prefix.is_empty() {
             claim.write(0, frame.prefix);
@@ -133,27 +253,28 @@ impl Link {
 
     /// Sends a frame behind what waits in the backlog, by `patience`.
     #[cold]
-    fn transmit(&self, frame: &Outgoing<'_>, patience: Patience) -> Result<(), SendError> {
+    fn transmit(&self, parcel: &mut Parcel<'_>, patience: Patience) -> Result<(), SendError> {
         loop {
             if let Some(refusal) = self.refusal() {
                 return Err(refusal.into());
             }
-            let Some(full) = self.offer_or_queue(frame)? else { return Ok(()) };
+            let Some(full) = self.offer_or_queue(parcel)? else { return Ok(()) };
             self.await_space(full, patience)?;
         }
     }
 
     /// Offers a frame to the ring; the dispatching thread's goes to the backlog when there is no space. Says if the
     /// thread may wait for some.
-    fn offer_or_queue(&self, frame: &Outgoing<'_>) -> Result<Option<NoSpace>, SendError> {
-        let len = frame.len();
-        match self.offer(frame) {
+    pub(super) fn offer_or_queue(&self, parcel: &mut Parcel<'_>) -> Result<Option<NoSpace>, SendError> {
+        let len = parcel.len();
+        match self.offer(parcel) {
             Offer::Sent => Ok(None),
             Offer::TooLarge { max } => Err(SendError::TooLarge { len, max }),
+            Offer::NoMemory(text) => Err(SendError::NoMemory(text)),
             Offer::Ended(reason) => Err(SendError::Disconnected(reason)),
-            Offer::Full { wanted } if !thread::dispatches(self.port_token) => Ok(Some(NoSpace { wanted, len })),
-            Offer::Full { .. } => {
-                if !self.backlog.lock().push(frame.header, frame.prefix, frame.payload) {
+            Offer::Full(room) if !thread::dispatches(self.port_token) => Ok(Some(NoSpace { room, len })),
+            Offer::Full(_) => {
+                if !self.backlog.lock().push(parcel) {
                     return Err(SendError::Full { len });
                 }
                 // The peer may be one that this thread does not look at until it rings, which it has no reason to.
@@ -167,7 +288,7 @@ impl Link {
 
     /// Waits for space once, by `patience`.
     fn await_space(&self, full: NoSpace, patience: Patience) -> Result<(), SendError> {
-        let NoSpace { wanted, len } = full;
+        let NoSpace { room, len } = full;
         match patience {
             Patience::Now => return Err(SendError::Full { len }),
             Patience::Until(deadline) if Instant::now() >= deadline => return Err(SendError::Timeout { len }),
@@ -176,63 +297,170 @@ impl Link {
         if thread::dispatches(self.peer_token) {
             return Err(SendError::WouldDeadlock);
         }
-        self.wait_for_space(wanted, patience.deadline(), || false);
+        self.wait_for_room(room, patience.deadline(), || false);
         Ok(())
     }
 
-    /// Offers a frame to the ring behind the backlog, without waiting.
-    pub(super) fn offer(&self, frame: &Outgoing<'_>) -> Offer {
-        // The backlog's frames were checked when they came; a frame that never fits must not wait behind them.
-        let max = self.max_payload();
-        if frame.len() > max {
-            return Offer::TooLarge { max: max - frame.prefix.len() };
+    /// Offers a frame to the ring behind the backlog, without waiting. Until it was sent the parcel can be offered
+    /// again.
+    pub(super) fn offer(&self, parcel: &mut Parcel<'_>) -> Offer {
+        // The backlog's frames were checked when they came; a frame that never goes must not wait behind them.
+        let max = self.max_message();
+        if matches!(parcel.header.kind, MESSAGE | CALL) && parcel.len() > max {
+            return Offer::TooLarge { max };
         }
-        if let Err(wanted) = self.flush_backlog() {
-            return Offer::Full { wanted };
+        if let Err(room) = self.flush_frames() {
+            return Offer::Full(room);
         }
-        self.publish_or_say(frame)
+        self.publish_parcel(parcel)
     }
 
-    fn publish_or_say(&self, frame: &Outgoing<'_>) -> Offer {
-        match self.publish(frame) {
-            Ok(()) => Offer::Sent,
-            Err(ClaimError::Full { wanted }) => Offer::Full { wanted },
-            Err(ClaimError::TooLarge { max, .. }) => Offer::TooLarge { max },
-            Err(ClaimError::Corrupt(found)) => {
+    /// Publishes a frame, its payload in the ring if it fits there, and else where the peer will find it.
+    fn publish_parcel(&self, parcel: &mut Parcel<'_>) -> Offer {
+        if let Content::Bytes(bytes) = &parcel.content {
+            let frame = Outgoing { header: parcel.header, prefix: parcel.prefix(), payload: bytes };
+            if frame.len() <= self.max_inline() {
+                return match self.publish(&frame) {
+                    Ok(()) => Offer::Sent,
+                    Err(refused) => self.offer_without_claim(&refused),
+                };
+            }
+            match Staged::copy_of(&self.arena, bytes) {
+                Ok(staged) => parcel.content = Content::Staged(staged),
+                Err(why) => return self.offer_without_memory(why),
+            }
+        }
+        self.publish_staged(parcel)
+    }
+
+    /// Claims, has the peer get the descriptor if it needs one, and publishes where the payload lies.
+    fn publish_staged(&self, parcel: &mut Parcel<'_>) -> Offer {
+        let Content::Staged(staged) = &parcel.content else { return Offer::Sent };
+        if let Err(error) = staged.pass_extent(|number, kind, memory| self.pass(number, kind, memory)) {
+            return self.offer_without_descriptor(error);
+        }
+        let (location, prefix) = (staged.location(), parcel.prefix());
+        let encoded = location.encode();
+        let mut claim = match self.producer.try_claim(prefix.len() + encoded.as_slice().len()) {
+            Ok(claim) => claim,
+            Err(refused) => return self.offer_without_claim(&refused),
+        };
+        if let Err(error) = staged.pass_sealed(|number, kind, memory| self.pass(number, kind, memory)) {
+            // The frame becomes padding.
+            drop(claim);
+            self.ring_data();
+            return self.offer_without_descriptor(error);
+        }
+        if !prefix.is_empty() {
+            claim.write(0, prefix);
+        }
+        claim.write(prefix.len(), encoded.as_slice());
+        let Header { channel, kind, flags } = parcel.header;
+        claim.commit(Header { channel, kind, flags: flags | location.place() });
+        self.ring_data();
+        if let Content::Staged(staged) = parcel.content.take() {
+            staged.sent();
+        }
+        Offer::Sent
+    }
+
+    fn offer_without_claim(&self, refused: &ClaimError) -> Offer {
+        match refused {
+            ClaimError::Full { wanted } => Offer::Full(Room::Ring(*wanted)),
+            ClaimError::TooLarge { max, .. } => Offer::TooLarge { max: *max },
+            ClaimError::Corrupt(found) => {
                 self.disconnect(Disconnect::violation(found));
                 Offer::Ended(self.ended().unwrap_or(Disconnect::Died))
             }
             // Held by an exclusive guard, for which there is no position to wait for.
-            Err(_) => Offer::Full { wanted: self.peer.load_head() },
+            _ => Offer::Full(Room::Ring(self.peer.load_head())),
         }
     }
 
-    /// Sends what waits in the backlog; the position that would make space for its front, if any of it has to wait on.
-    pub(crate) fn flush_backlog(&self) -> Result<(), u64> {
+    pub(super) fn offer_without_memory(&self, why: NoMemory) -> Offer {
+        match why {
+            NoMemory::Full(seen) => Offer::Full(Room::Arena(seen)),
+            NoMemory::Refused(error) => Offer::NoMemory(error.to_string().into()),
+            NoMemory::Violation(text) => {
+                self.disconnect(Disconnect::violation(text));
+                Offer::Ended(self.ended().unwrap_or(Disconnect::Died))
+            }
+            NoMemory::Ended => Offer::Ended(self.ended().unwrap_or(Disconnect::Died)),
+        }
+    }
+
+    pub(super) fn offer_without_descriptor(&self, error: Errno) -> Offer {
+        match error {
+            // The peer, or another one that is sent descriptors, has not read enough of them; its library thread does,
+            // unless it is stopped.
+            Errno::AGAIN | Errno::TOOMANYREFS => Offer::Full(Room::later()),
+            // The socket is gone, and with it the peer, or soon.
+            Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN | Errno::BADF => {
+                Offer::Ended(self.ended().unwrap_or(Disconnect::Died))
+            }
+            error => Offer::NoMemory(format!("a descriptor could not be passed to the peer: {error}").into()),
+        }
+    }
+
+    /// Sends what frames wait in the backlog; what would make space for the first, if any of them has to wait on.
+    fn flush_frames(&self) -> Result<(), Room> {
         if self.backlog.is_empty() {
             return Ok(());
         }
         let mut queue = self.backlog.lock();
         while let Some(front) = queue.front() {
-            let frame = Outgoing { header: front.header, prefix: &[], payload: &front.bytes };
-            match self.publish_or_say(&frame) {
+            match self.publish_parcel(front) {
                 Offer::Sent | Offer::TooLarge { .. } => queue.pop(),
-                Offer::Full { wanted } => return Err(wanted),
+                Offer::Full(room) => return Err(room),
+                // Its sender was told that it will go out.
+                Offer::NoMemory(_) => return Err(Room::later()),
                 Offer::Ended(_) => queue.clear(),
             }
         }
         Ok(())
     }
 
-    /// Waits until the peer has consumed up to `wanted`, or `crossing`, or the connection's end, or the deadline.
-    pub(super) fn wait_for_space(&self, wanted: u64, deadline: Option<Instant>, crossing: impl Fn() -> bool) {
+    /// Sends what waits in the backlog, frames and answers, as far as there is room.
+    pub(crate) fn flush(&self) -> Blocked {
+        Blocked([self.flush_frames().err(), self.flush_answers().err()])
+    }
+
+    /// Whether anything waits in the backlog.
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty() || !self.unsent_answers.is_empty()
+    }
+
+    /// Waits until there may be room, or `crossing`, or the connection's end, or the deadline.
+    pub(super) fn wait_for_room(&self, room: Room, deadline: Option<Instant>, crossing: impl Fn() -> bool) {
+        // SYNC room-released: SeqCst with `room_was_made` and `Arena::release`.
+        self.waiting_for_room.fetch_add(1, Ordering::SeqCst);
         self.wait(
             &self.space_spin,
             self.peer.space_bell(),
-            deadline,
-            || self.arm_space(wanted, Kinds::FUTEX),
-            || self.has_space_at(wanted) || crossing(),
+            room.bounded(deadline),
+            || self.arm_room(room, Kinds::FUTEX),
+            || self.has_room(room) || crossing(),
         );
+        self.waiting_for_room.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Says in our outbox that somebody sleeps until there is room. The same bell rings for both kinds of it.
+    fn arm_room(&self, room: Room, kinds: Kinds) {
+        match room {
+            Room::Ring(wanted) => self.arm_space(wanted, kinds),
+            Room::Arena(_) => arm_shared(self.own.blocks_armed(), kinds),
+            Room::Later(_) => {}
+        }
+    }
+
+    /// Whether there may be room, as far as the peer has told.
+    #[inline]
+    fn has_room(&self, room: Room) -> bool {
+        match room {
+            Room::Ring(wanted) => self.has_space_at(wanted),
+            Room::Arena(seen) => self.arena.has_changed(seen),
+            Room::Later(at) => Instant::now() >= at,
+        }
     }
 
     /// Remembers how far the dispatching thread has consumed.

@@ -9,8 +9,9 @@ use memit_ringbuf::{Key, MappedRing, PeerCursor};
 
 use super::header::{self, HeaderRefused};
 use super::layout::{
-    CorruptSlot, DATA_ARMED, DATA_BELL, Geometry, HEAD, HEADER_WORDS, LEAST_SIZE, MOST_SIZE, SLOT_DESCRIPTOR, SLOT_ID,
-    SLOT_PAYLOAD, SPACE_ARMED, SPACE_BELL, SPACE_WANTED, SlotHeader, WAITING,
+    BLOCKS_ARMED, CorruptGiveBack, CorruptSlot, DATA_ARMED, DATA_BELL, GIVEN, Geometry, GiveBack, HEAD, HEADER_WORDS,
+    LEAST_SIZE, MOST_SIZE, SLOT_DESCRIPTOR, SLOT_ID, SLOT_PAYLOAD, SPACE_ARMED, SPACE_BELL, SPACE_WANTED, SlotHeader,
+    WAITING,
 };
 use crate::sys::map::ReadOnlyMap;
 use crate::sys::memfd::{self, MemoryRefused};
@@ -156,6 +157,28 @@ impl PeerOutbox {
     }
 }
 
+impl PeerOutbox {
+    /// Whether, and how, senders of the peer sleep for blocks that we give back.
+    #[inline]
+    pub(crate) fn load_blocks_armed(&self) -> u64 {
+        self.map.load64(BLOCKS_ARMED)
+    }
+
+    /// How many give-backs the peer has ever published, as it says. Who finds more than it has seen, but no more than
+    /// [`GIVE_BACKS`](super::GIVE_BACKS), passes `fence(Acquire)` and reads them.
+    #[inline]
+    pub(crate) fn load_given(&self) -> u64 {
+        // SYNC give-back: with the reader's fence, pairs with `OwnOutbox::write_give_back`.
+        self.map.load64(GIVEN)
+    }
+
+    /// Give-back `n`, checked: its kind is known. Whether we ever sent what it names is for the caller to say.
+    pub(crate) fn read_give_back(&self, n: u64) -> Result<GiveBack, CorruptGiveBack> {
+        let at = self.geometry.give_back(n);
+        GiveBack::parse(std::array::from_fn(|i| self.map.load64(at + i * size_of::<u64>())))
+    }
+}
+
 /// How far the peer has consumed our ring, as our producer reads it.
 #[derive(Debug)]
 pub(crate) struct PeerHead(Arc<PeerOutbox>);
@@ -181,6 +204,7 @@ mod tests {
 
     use memit_ringbuf::{Capacity, Consumer, Header, Producer};
 
+    use super::super::layout::GIVE_BACKS;
     use super::super::{OwnHead, OwnOutbox};
     use super::*;
     use crate::sys::fork::testing::exit_code_of;
@@ -213,9 +237,16 @@ mod tests {
     fn each_word_that_the_owner_writes_is_read_as_that_word() {
         let (own, peer) = pair();
         let mut next = 1..;
-        let words = [own.head(), own.data_armed(), own.space_armed(), own.space_wanted(), own.waiting()]
-            .into_iter()
-            .chain((0..3).map(|i| own.reply_armed(i)));
+        let words = [
+            own.head(),
+            own.data_armed(),
+            own.space_armed(),
+            own.space_wanted(),
+            own.waiting(),
+            own.given(),
+            own.blocks_armed(),
+        ];
+        let words = words.into_iter().chain((0..3).map(|i| own.reply_armed(i)));
         words.zip(&mut next).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
         let read = [
             peer.load_head(),
@@ -223,11 +254,13 @@ mod tests {
             peer.load_space_armed(),
             peer.load_space_wanted(),
             peer.load_waiting(),
+            peer.load_given(),
+            peer.load_blocks_armed(),
             peer.load_reply_armed(0),
             peer.load_reply_armed(1),
             peer.load_reply_armed(2),
         ];
-        assert_eq!(read, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(read, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
         let bells = [own.data_bell(), own.space_bell()].into_iter().chain((0..3).map(|i| own.reply_bell(i)));
         bells.zip(101..).for_each(|(bell, value)| bell.store(value, Ordering::Relaxed));
         let bells = [peer.data_bell(), peer.space_bell()].into_iter().chain((0..3).map(|i| peer.reply_bell(i)));
@@ -270,7 +303,7 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 for (id, len) in [0, 1, 15, 16, 300, reply.len()].into_iter().enumerate() {
-                    own.write_slot(2, &reply[..len], id as u64 + 1, 7);
+                    own.write_slot(2, &reply[..len], id as u64 + 1, 7, 2);
                     while own.waiting().load(Ordering::Acquire) != id as u64 + 1 {
                         thread::yield_now();
                     }
@@ -282,13 +315,66 @@ mod tests {
                 }
                 fence(Ordering::Acquire);
                 let header = peer.read_slot(2).unwrap();
-                assert_eq!(header, SlotHeader { len, status: 7 });
+                assert_eq!(header, SlotHeader { len, status: 7, place: 2 });
                 let mut copy = vec![0; header.len];
                 peer.copy_slot(2, &mut copy);
                 assert_eq!(copy, reply[..len]);
                 own.waiting().store(id as u64 + 1, Ordering::Release);
             }
         });
+    }
+
+    #[test]
+    fn give_backs_are_read_in_order_across_the_wrap() {
+        let entry = |n: u64| match n % 3 {
+            0 => GiveBack::Memory { memory: n },
+            _ => GiveBack::Block { memory: n, generation: n + 1, offset: n << 12 },
+        };
+        let (own, peer) = pair();
+        let last = 5 * GIVE_BACKS / 2;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0..last {
+                    // The peer tells through `waiting` how many it has read, as a sender's blocks that come back do.
+                    while n - own.waiting().load(Ordering::Acquire) == GIVE_BACKS {
+                        thread::yield_now();
+                    }
+                    own.write_give_back(n, entry(n));
+                }
+            });
+            let mut seen = 0;
+            while seen < last {
+                let given = peer.load_given();
+                assert!((seen..=seen + GIVE_BACKS).contains(&given), "{seen} seen, {given} given");
+                fence(Ordering::Acquire);
+                for n in seen..given {
+                    assert_eq!(peer.read_give_back(n), Ok(entry(n)));
+                }
+                seen = given;
+                own.waiting().store(seen, Ordering::Release);
+                thread::yield_now();
+            }
+        });
+        assert_eq!(peer.load_given(), last);
+    }
+
+    #[test]
+    fn a_give_back_lies_where_the_layout_says_and_another_kind_there_is_corrupt() {
+        let mut bytes = header_bytes();
+        bytes.resize(geometry().give_back(0), 0);
+        for words in [[1, 2, 4096, 1], [9, 0, 0, 2], [1, 2, 4096, 3], [9, 0, 4096, 2]] {
+            bytes.extend(words.iter().flat_map(|word: &u64| word.to_le_bytes()));
+        }
+        let peer = PeerOutbox::accept(sealed(geometry().size(), &bytes), LIMITS).unwrap();
+        let block = GiveBack::Block { memory: 1, generation: 2, offset: 4096 };
+        assert_eq!(peer.read_give_back(0), Ok(block));
+        assert_eq!(peer.read_give_back(1), Ok(GiveBack::Memory { memory: 9 }));
+        assert_eq!(peer.read_give_back(2), Err(CorruptGiveBack::Kind { found: 3 }));
+        assert_eq!(peer.read_give_back(3), Err(CorruptGiveBack::NotZero { generation: 0, offset: 4096 }));
+        assert_eq!(peer.read_give_back(4), Err(CorruptGiveBack::Kind { found: 0 }));
+        assert_eq!(peer.read_give_back(GIVE_BACKS), Ok(block));
+        // No number leads out of the outbox.
+        assert_eq!(peer.read_give_back(u64::MAX), Err(CorruptGiveBack::Kind { found: 0 }));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::layout::{
-    DATA_ARMED, DATA_BELL, Geometry, HEAD, SLOT_DESCRIPTOR, SLOT_ID, SLOT_PAYLOAD, SPACE_ARMED, SPACE_BELL,
-    SPACE_WANTED, SlotHeader, WAITING,
+    BLOCKS_ARMED, DATA_ARMED, DATA_BELL, GIVEN, Geometry, GiveBack, HEAD, SLOT_DESCRIPTOR, SLOT_ID, SLOT_PAYLOAD,
+    SPACE_ARMED, SPACE_BELL, SPACE_WANTED, SlotHeader, WAITING,
 };
 use crate::sys::map::ReadWriteMap;
 use crate::sys::memfd::{self, CreateError};
@@ -118,14 +118,41 @@ impl OwnOutbox {
     /// # Panics
     ///
     /// If the payload is longer than [`Geometry::max_reply`].
-    pub(crate) fn write_slot(&self, i: u32, payload: &[u8], id: u64, status: u8) {
+    pub(crate) fn write_slot(&self, i: u32, payload: &[u8], id: u64, status: u8, place: u8) {
         assert!(payload.len() <= self.geometry.max_reply(), "the reply is longer than its slot");
         let slot = self.geometry.slot(i);
-        let header = SlotHeader { len: payload.len(), status };
+        let header = SlotHeader { len: payload.len(), status, place };
         self.map.write(slot + SLOT_PAYLOAD, payload);
         self.map.word64(slot + SLOT_DESCRIPTOR).store(header.to_word(), Ordering::Relaxed);
         // SYNC reply-publish: pairs with the acquire fence of whoever finds the id by `PeerOutbox::slot_id`.
         self.map.word64(slot + SLOT_ID).store(id, Ordering::Release);
+    }
+}
+
+impl OwnOutbox {
+    /// Says that senders of this side sleep for blocks to be given back.
+    #[inline]
+    pub(crate) fn blocks_armed(&self) -> &AtomicU64 {
+        self.map.word64(BLOCKS_ARMED)
+    }
+
+    /// How many give-backs this side has ever published.
+    #[inline]
+    pub(crate) fn given(&self) -> &AtomicU64 {
+        self.map.word64(GIVEN)
+    }
+
+    /// Writes give-back `n`, counted from 0 without a gap, and publishes it. One thread at a time may.
+    ///
+    /// The entry that it writes over, `n - GIVE_BACKS`, was read: the peer has no more than that many things out, so
+    /// it cannot have sent what `n` gives back before it took in that one.
+    pub(crate) fn write_give_back(&self, n: u64, entry: GiveBack) {
+        let at = self.geometry.give_back(n);
+        for (i, word) in entry.to_words().into_iter().enumerate() {
+            self.map.word64(at + i * size_of::<u64>()).store(word, Ordering::Relaxed);
+        }
+        // SYNC give-back: pairs with the acquire fence of whoever finds it by `PeerOutbox::load_given`.
+        self.given().store(n.wrapping_add(1), Ordering::Release);
     }
 }
 
@@ -179,7 +206,15 @@ mod tests {
     #[test]
     fn all_words_begin_at_zero() {
         let (own, _fd) = OwnOutbox::create(geometry()).unwrap();
-        for word in [own.head(), own.data_armed(), own.space_armed(), own.space_wanted(), own.waiting()] {
+        for word in [
+            own.head(),
+            own.data_armed(),
+            own.space_armed(),
+            own.space_wanted(),
+            own.waiting(),
+            own.given(),
+            own.blocks_armed(),
+        ] {
             assert_eq!(word.load(Ordering::Relaxed), 0);
         }
         for i in 0..3 {
@@ -192,6 +227,6 @@ mod tests {
     #[should_panic(expected = "longer than its slot")]
     fn a_reply_that_does_not_fit_is_not_written() {
         let (own, _fd) = OwnOutbox::create(geometry()).unwrap();
-        own.write_slot(0, &vec![0; geometry().max_reply() + 1], 1, 1);
+        own.write_slot(0, &vec![0; geometry().max_reply() + 1], 1, 1, 0);
     }
 }

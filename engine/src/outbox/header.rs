@@ -16,6 +16,7 @@ impl Geometry {
             key.get(),
             self.slots_offset() as u64,
             pair(half(self.slot_stride()), self.slot_count),
+            self.give_backs_offset() as u64,
         ]
     }
 }
@@ -103,6 +104,8 @@ pub enum HeaderField {
     SlotsOffset,
     /// How far the slots are apart.
     SlotStride,
+    /// Where the give-backs begin.
+    GiveBacksOffset,
 }
 
 impl std::fmt::Display for HeaderField {
@@ -113,13 +116,14 @@ impl std::fmt::Display for HeaderField {
             Self::RingOffset => "ring offset",
             Self::SlotsOffset => "slots offset",
             Self::SlotStride => "slot stride",
+            Self::GiveBacksOffset => "give-backs offset",
         })
     }
 }
 
 /// Checks a header that a peer wrote, for memory of `size` bytes. The words are read by then, each once.
 pub(super) fn parse(words: [u64; HEADER_WORDS], size: usize) -> Result<(Geometry, Key), HeaderRefused> {
-    let [magic, version, outbox_size, ring_offset, capacity, key, slots_offset, slots] = words;
+    let [magic, version, outbox_size, ring_offset, capacity, key, slots_offset, slots, give_backs_offset] = words;
     let (version, control_size) = halves(version);
     let (slot_stride, slot_count) = halves(slots);
     if magic != MAGIC {
@@ -143,6 +147,7 @@ pub(super) fn parse(words: [u64; HEADER_WORDS], size: usize) -> Result<(Geometry
         (HeaderField::RingOffset, ring_offset, geometry.ring_offset()),
         (HeaderField::SlotsOffset, slots_offset, geometry.slots_offset()),
         (HeaderField::SlotStride, u64::from(slot_stride), geometry.slot_stride()),
+        (HeaderField::GiveBacksOffset, give_backs_offset, geometry.give_backs_offset()),
     ] {
         let (expected, capacity) = (expected as u64, geometry.capacity.get() as u64);
         if found != expected {
@@ -168,22 +173,23 @@ mod tests {
     fn golden_header() {
         let bytes: Vec<u8> = GEOMETRY.header(key()).iter().flat_map(|word| word.to_le_bytes()).collect();
         #[rustfmt::skip]
-        let golden: [u8; 64] = [
+        let golden: [u8; 72] = [
             b'M', b'E', b'M', b'I', b'T', b'O', b'B', b'1',
-            1, 0, 0, 0,             0x00, 0x10, 0, 0,
-            0x00, 0x10, 0x08, 0,    0, 0, 0, 0,
+            2, 0, 0, 0,             0x00, 0x10, 0, 0,
+            0x00, 0x90, 0x08, 0,    0, 0, 0, 0,
             0x00, 0x10, 0, 0,       0, 0, 0, 0,
             0x00, 0x00, 0x04, 0,    0, 0, 0, 0,
             0xEF, 0xCD, 0xAB, 0x89, 0x67, 0x45, 0x23, 0x01,
             0x00, 0x10, 0x04, 0,    0, 0, 0, 0,
             0x00, 0x80, 0, 0,       8, 0, 0, 0,
+            0x00, 0x10, 0x08, 0,    0, 0, 0, 0,
         ];
         assert_eq!(bytes, golden);
     }
 
     #[test]
     fn a_header_is_read_as_it_was_written() {
-        for slot_count in [2, 7, 24, 25, MOST_SLOTS] {
+        for slot_count in [2, 7, 23, 24, MOST_SLOTS] {
             for bits in 12..=30 {
                 let geometry = geometry(1 << bits, slot_count);
                 assert_eq!(parse(geometry.header(key()), geometry.size()), Ok((geometry, key())));
@@ -204,8 +210,8 @@ mod tests {
             other => panic!("{other}"),
         };
         assert_eq!(forge(0, 7), HeaderRefused::Magic { found: 7, expected: MAGIC });
-        assert_eq!(forge(1, pair(2, 4096)), HeaderRefused::Version { found: 2, expected: 1 });
-        assert_eq!(field_of(forge(1, pair(1, 8192))), HeaderField::ControlSize);
+        assert_eq!(forge(1, pair(1, 4096)), HeaderRefused::Version { found: 1, expected: 2 });
+        assert_eq!(field_of(forge(1, pair(2, 8192))), HeaderField::ControlSize);
         for size in [0, GEOMETRY.size() as u64 - 4096, GEOMETRY.size() as u64 + 4096, u64::MAX] {
             assert_eq!(field_of(forge(2, size)), HeaderField::OutboxSize);
         }
@@ -222,6 +228,10 @@ mod tests {
         assert_eq!(field_of(forge(7, pair(64, 8))), HeaderField::SlotStride);
         for count in [0, 1, MOST_SLOTS + 1, u32::MAX] {
             assert_eq!(forge(7, pair(32 << 10, count)), HeaderRefused::SlotCount { found: count, most: MOST_SLOTS });
+        }
+        let give_backs = GEOMETRY.give_backs_offset() as u64;
+        for offset in [0, give_backs - 4096, give_backs + 64, u64::MAX] {
+            assert_eq!(field_of(forge(8, offset)), HeaderField::GiveBacksOffset);
         }
     }
 

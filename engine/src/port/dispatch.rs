@@ -4,14 +4,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
-use super::inbox::Inbox;
+use super::inbox::{Buffers, Inbox};
 use super::sleep::LOOK_AFTER;
 use super::{PortCore, lock};
-use crate::aligned::AlignedBytes;
 use crate::call::CallToken;
 use crate::channels::Announced;
 use crate::error::{Disconnect, Violation};
 use crate::link::Link;
+use crate::payload::kept::{Kept, Origin};
 use crate::rendezvous::Role;
 use crate::sys::epoll::Readiness;
 use crate::thread::Dispatching;
@@ -22,7 +22,7 @@ const TURN: usize = 64;
 const LOOK_EVERY: usize = 1024;
 
 /// What a message is to its handler.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Incoming<'a> {
     /// Whom it came from.
     pub link: &'a Arc<Link>,
@@ -32,6 +32,26 @@ pub struct Incoming<'a> {
     pub call: Option<CallToken>,
     /// The payload, aligned to 16 bytes.
     pub bytes: &'a [u8],
+    pub(super) origin: &'a Origin<'a>,
+}
+
+impl Incoming<'_> {
+    /// Keeps the payload beyond the handler. It is not copied, unless it is read in its frame, and the peer's ring goes
+    /// on in any case.
+    pub fn keep(&self) -> Kept {
+        self.origin.keep()
+    }
+}
+
+impl std::fmt::Debug for Incoming<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Incoming")
+            .field("link", &self.link)
+            .field("channel", &self.channel)
+            .field("call", &self.call)
+            .field("len", &self.bytes.len())
+            .finish()
+    }
 }
 
 /// Who is told what arrives. Panics pass through to whoever polls; the port stays sound.
@@ -75,7 +95,7 @@ pub(crate) struct Dispatcher {
     pub(super) connected: usize,
     /// Indices of the inboxes that are polled every turn: those that are marked so.
     pub(super) hot: Vec<usize>,
-    buffer: AlignedBytes,
+    buffers: Buffers,
     /// Messages of the poll that is under way.
     messages: usize,
     pub(super) events: Vec<Readiness>,
@@ -90,7 +110,7 @@ impl Default for Dispatcher {
             inboxes: Vec::new(),
             connected: 0,
             hot: Vec::new(),
-            buffer: AlignedBytes::new(),
+            buffers: Buffers::new(),
             messages: 0,
             events: Vec::new(),
             since_look: 0,
@@ -160,7 +180,7 @@ impl<'a> Dispatch<'a> {
 
     /// One round over the peers that are polled.
     fn turn<H: Handler>(&mut self, budget: usize, handler: &mut H) -> usize {
-        let Dispatcher { inboxes, hot, buffer, messages, since_look, turns, .. } = &mut *self.dispatcher;
+        let Dispatcher { inboxes, hot, buffers, messages, since_look, turns, .. } = &mut *self.dispatcher;
         let mut handled = 0;
         let mut ended = None;
         *turns = turns.wrapping_add(1);
@@ -172,13 +192,13 @@ impl<'a> Dispatch<'a> {
             if most == 0 {
                 break;
             }
-            let frames = inbox.drain(most, &self.core.config.trust, buffer, messages, handler);
+            let frames = inbox.drain(most, &self.core.config.trust, buffers, messages, handler);
             handled += frames;
             if frames != 0 {
                 inbox.quiet = 0;
             }
             if inbox.link.has_backlog() {
-                let _ = inbox.link.flush_backlog();
+                inbox.link.flush();
             }
             if frames == 0 && !inbox.link.is_connected() {
                 ended = Some(index);

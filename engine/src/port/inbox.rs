@@ -2,17 +2,23 @@
 
 use std::sync::Arc;
 
-use memit_ringbuf::{Consumer, Frame, MappedRing, RingRead, reached};
+use memit_ringbuf::{Consumer, Frame, Header, MappedRing, RingRead, reached};
 
-use crate::aligned::AlignedBytes;
-use crate::call::{CallHeader, CallToken};
+use crate::call::{CallHeader, CallId, CallToken};
 use crate::channels::IncomingChannels;
 use crate::config::{Config, FullTrust, Trust};
 use crate::error::{Disconnect, Violation};
-use crate::frame::{ANNOUNCE, CALL, MESSAGE, MORE};
-use crate::link::Link;
+use crate::frame::{ABANDON, ANNOUNCE, CALL, MESSAGE, MORE, PLACE, RETIRE};
+use crate::link::{Blocked, Link};
 use crate::outbox::{OwnHead, PeerOutbox};
+use crate::payload::inbound::Held;
+use crate::payload::kept::{Kept, Origin};
+use crate::payload::location::{INLINE, Location};
+use crate::payload::private::PrivateBuffer;
 use crate::port::{Handler, Incoming};
+
+/// What lies outside of the ring of one peer per turn, so that none holds up the others. More comes with the last frame.
+const TURN_BYTES: usize = 4 << 20;
 
 type PeerRing = MappedRing<Arc<PeerOutbox>>;
 
@@ -28,8 +34,24 @@ pub(crate) struct Inbox {
     channels: IncomingChannels,
     /// Whether it is polled every turn; else its bell is armed.
     pub(crate) hot: bool,
+    /// What its backlog waited for when its bell was armed.
+    pub(crate) blocked: Blocked,
     /// How many looks at the bells it has seen without a frame.
     pub(crate) quiet: u32,
+}
+
+/// Where payloads are copied to. They are used again for each message, unless somebody keeps what is in them.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    /// For frames, and for the blocks that are much larger.
+    frame: PrivateBuffer,
+    block: PrivateBuffer,
+}
+
+impl Buffers {
+    pub(crate) fn new() -> Self {
+        Self { frame: PrivateBuffer::new(), block: PrivateBuffer::new() }
+    }
 }
 
 /// Gives a frame back even when a listener panics over it.
@@ -55,6 +77,7 @@ impl Inbox {
             channels: IncomingChannels::new(config.max_channels, config.max_schema),
             link,
             hot: true,
+            blocked: Blocked::default(),
             quiet: 0,
         }
     }
@@ -72,12 +95,12 @@ impl Inbox {
         &mut self,
         most: usize,
         trust: &Trust,
-        buffer: &mut AlignedBytes,
+        buffers: &mut Buffers,
         messages: &mut usize,
         handler: &mut H,
     ) -> usize {
-        let mut frames = 0;
-        while frames < most && (self.link.is_usable() || self.may_go_on()) {
+        let (mut frames, mut bytes) = (0, 0);
+        while frames < most && bytes < TURN_BYTES && (self.link.is_usable() || self.may_go_on()) {
             let frame = match self.consumer.poll() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => {
@@ -91,24 +114,19 @@ impl Inbox {
             };
             frames += 1;
             let header = frame.header();
-            *messages += usize::from(header.kind != ANNOUNCE);
+            *messages += usize::from(matches!(header.kind, MESSAGE | CALL));
             let outcome = match trust {
-                Trust::None => {
-                    buffer.resize(frame.len());
-                    frame.copy_to(buffer.as_mut_slice());
-                    frame.release();
-                    self.head_moved(false);
-                    deliver(&self.link, &mut self.channels, header, buffer.as_slice(), handler)
-                }
-                Trust::Full(promise) => {
+                Trust::Full(promise) if is_read_in_place(header) => {
                     // Padding before the frame may be published already, and a call from the listener publishes this.
                     self.link.note_consumed(frame.position());
                     let release = Release(Some(frame));
                     let outcome = match &release.0 {
                         Some(frame) => {
-                            deliver(&self.link, &mut self.channels, header, view_trusted(promise, frame), handler)
+                            let bytes = view_trusted(promise, frame);
+                            Arrival { link: &self.link, channels: &mut self.channels, trust, header }
+                                .deliver_in_place(bytes, handler)
                         }
-                        None => Ok(()),
+                        None => Ok(0),
                     };
                     if self.link.is_forked() {
                         // Giving the frame back would touch memory that this process does not have.
@@ -119,6 +137,12 @@ impl Inbox {
                     self.head_moved(false);
                     outcome
                 }
+                _ => {
+                    buffers.frame.fill(frame.len(), |to| frame.copy_to(to));
+                    frame.release();
+                    self.head_moved(false);
+                    Arrival { link: &self.link, channels: &mut self.channels, trust, header }.deliver(buffers, handler)
+                }
             };
             if self.link.is_forked() {
                 return frames;
@@ -127,9 +151,12 @@ impl Inbox {
                 // The consumer learns that the peer knows of its head.
                 self.pause();
             }
-            if let Err(reason) = outcome {
-                self.break_off(reason);
-                break;
+            match outcome {
+                Ok(taken) => bytes += taken,
+                Err(reason) => {
+                    self.break_off(reason);
+                    break;
+                }
             }
         }
         frames
@@ -207,48 +234,132 @@ fn view_trusted<'a>(_promise: &FullTrust, frame: &'a Frame<'_, PeerRing, OwnHead
     unsafe { frame.view() }
 }
 
-#[inline]
-fn deliver<H: Handler>(
-    link: &Arc<Link>,
-    channels: &mut IncomingChannels,
-    header: memit_ringbuf::Header,
-    bytes: &[u8],
-    handler: &mut H,
-) -> Result<(), Disconnect> {
-    let channel = header.channel;
-    let (call, bytes) = match header.kind {
-        MESSAGE => (None, bytes),
-        CALL => {
-            let (header, payload) = CallHeader::split(bytes).ok_or_else(|| {
-                Disconnect::violation(format_args!(
-                    "a call frame has {} bytes, its header alone has {}",
-                    bytes.len(),
-                    CallHeader::LEN
-                ))
-            })?;
-            if !link.answers().take(header.id) {
-                return Err(Disconnect::violation(format_args!(
-                    "a call names reply slot {}, which does not exist",
-                    header.id.slot()
-                )));
-            }
-            (Some(CallToken::new(header)), payload)
-        }
-        ANNOUNCE => {
-            return match channels
-                .piece(channel, bytes, header.flags & MORE != 0, |announced| handler.announced(link, announced))?
-            {
-                Some(Err(Violation(text))) => Err(Disconnect::violation(text)),
-                Some(Ok(())) | None => Ok(()),
-            };
-        }
-        unknown => return Err(Disconnect::violation(format_args!("a frame has the unknown kind {unknown}"))),
-    };
-    if !channels.contains(channel) {
-        return Err(Disconnect::violation(format_args!(
-            "a frame came on channel number {channel}, which was not announced"
-        )));
+/// Whether a trusted peer's frame is a message that lies in it.
+#[inline(always)]
+fn is_read_in_place(header: Header) -> bool {
+    matches!(header.kind, MESSAGE | CALL) && header.flags & PLACE == INLINE
+}
+
+/// A frame, on its way to the handler.
+struct Arrival<'a> {
+    link: &'a Arc<Link>,
+    channels: &'a mut IncomingChannels,
+    trust: &'a Trust,
+    header: Header,
+}
+
+impl Arrival<'_> {
+    /// A message whose frame is read where it lies.
+    #[inline]
+    fn deliver_in_place<H: Handler>(self, bytes: &[u8], handler: &mut H) -> Result<usize, Disconnect> {
+        let (call, start) = self.open(bytes)?;
+        self.hand_over(call, &Origin::Frame(&bytes[start..]), handler)
     }
-    handler.message(Incoming { link, channel, call, bytes });
-    Ok(())
+
+    /// A frame that was copied to the buffer for frames. How many bytes there were outside of the ring.
+    #[inline]
+    fn deliver<H: Handler>(mut self, buffers: &mut Buffers, handler: &mut H) -> Result<usize, Disconnect> {
+        match self.header.kind {
+            MESSAGE | CALL => {}
+            ANNOUNCE => return self.announce(buffers.frame.as_slice(), handler).map(|()| 0),
+            RETIRE => return self.link.retire(number(buffers.frame.as_slice())?).map(|()| 0),
+            ABANDON => return self.abandon(buffers.frame.as_slice()).map(|()| 0),
+            unknown => return Err(Disconnect::violation(format_args!("a frame has the unknown kind {unknown}"))),
+        }
+        let (call, start) = self.open(buffers.frame.as_slice())?;
+        if self.header.flags & PLACE == INLINE {
+            return self.hand_over(call, &Origin::Private { buffer: &buffers.frame, start }, handler);
+        }
+        let origin = self.take_in(buffers, start)?;
+        let taken = origin.bytes().len();
+        self.hand_over(call, &origin, handler).map(|_| taken)
+    }
+
+    /// Looks at what stands before the payload: a call's header. Where the payload begins.
+    #[inline]
+    fn open(&self, bytes: &[u8]) -> Result<(Option<CallToken>, usize), Disconnect> {
+        let Header { kind, flags, channel } = self.header;
+        if flags & !PLACE != 0 {
+            return Err(Disconnect::violation(format_args!("a frame of kind {kind} has the unknown flags {flags:#x}")));
+        }
+        if !self.channels.contains(channel) {
+            return Err(Disconnect::violation(format_args!(
+                "a frame came on channel number {channel}, which was not announced"
+            )));
+        }
+        if kind != CALL {
+            return Ok((None, 0));
+        }
+        let (header, _) = CallHeader::split(bytes).ok_or_else(|| {
+            Disconnect::violation(format_args!(
+                "a call frame has {} bytes, its header alone has {}",
+                bytes.len(),
+                CallHeader::LEN
+            ))
+        })?;
+        if !self.link.answers().take(header.id) {
+            return Err(no_slot(header.id));
+        }
+        Ok((Some(CallToken::new(header)), CallHeader::LEN))
+    }
+
+    /// Finds a payload that lies elsewhere. It is read there if it cannot change any more, and copied else.
+    #[cold]
+    fn take_in<'b>(&self, buffers: &'b mut Buffers, start: usize) -> Result<Origin<'b>, Disconnect> {
+        let location = Location::parse(self.header.flags & PLACE, &buffers.frame.as_slice()[start..])
+            .map_err(Disconnect::violation)?;
+        let block = match self.link.take_in(location)? {
+            Held::Sealed(sealed) => return Ok(Origin::Elsewhere(Kept::sealed(sealed))),
+            Held::Block(block) => block,
+        };
+        if let Trust::Full(promise) = self.trust {
+            return Ok(Origin::Elsewhere(Kept::trusted(promise, block)));
+        }
+        buffers.block.fill(block.len(), |to| block.copy_to(to));
+        Ok(Origin::Private { buffer: &buffers.block, start: 0 })
+    }
+
+    #[inline(always)]
+    fn hand_over<H: Handler>(
+        self,
+        call: Option<CallToken>,
+        origin: &Origin<'_>,
+        handler: &mut H,
+    ) -> Result<usize, Disconnect> {
+        handler.message(Incoming {
+            link: self.link,
+            channel: self.header.channel,
+            call,
+            bytes: origin.bytes(),
+            origin,
+        });
+        Ok(0)
+    }
+
+    #[cold]
+    fn announce<H: Handler>(&mut self, bytes: &[u8], handler: &mut H) -> Result<(), Disconnect> {
+        let Self { link, header: Header { channel, flags, .. }, .. } = *self;
+        match self.channels.piece(channel, bytes, flags & MORE != 0, |announced| handler.announced(link, announced))? {
+            Some(Err(Violation(text))) => Err(Disconnect::violation(text)),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn abandon(&self, bytes: &[u8]) -> Result<(), Disconnect> {
+        let call = CallId::from_peer(number(bytes)?);
+        if self.link.abandon(call) { Ok(()) } else { Err(no_slot(call)) }
+    }
+}
+
+/// The one number of a frame that has nothing else.
+fn number(bytes: &[u8]) -> Result<u64, Disconnect> {
+    bytes.try_into().map(u64::from_le_bytes).map_err(|_| {
+        Disconnect::violation(format_args!("a frame has {} bytes, and a number of 8 was expected", bytes.len()))
+    })
+}
+
+#[cold]
+fn no_slot(call: CallId) -> Disconnect {
+    Disconnect::violation(format_args!("a call names reply slot {}, which does not exist", call.slot()))
 }

@@ -17,7 +17,7 @@ use rustix::event::EventfdFlags;
 pub use dispatch::{Dispatch, Handler, Incoming};
 pub use sleep::Wakeup;
 
-use crate::config::Config;
+use crate::config::{Config, Trust};
 use crate::doorbell::strategy::Spin;
 use crate::error::{Busy, Disconnect};
 use crate::link::Link;
@@ -117,9 +117,9 @@ impl Port {
         self.owner.core.role
     }
 
-    /// The longest message that this endpoint can send, in bytes.
-    pub fn max_payload(&self) -> usize {
-        self.owner.core.config.ring_capacity / 8 - memit_ringbuf::HEADER
+    /// The longest message that this endpoint sends, in bytes. A peer may take less.
+    pub fn max_message(&self) -> usize {
+        self.owner.core.config.message_limit
     }
 
     /// Becomes the one that dispatches. In a forked child there is nothing to dispatch, as after a shutdown.
@@ -232,6 +232,10 @@ impl PortCore {
         })
     }
 
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.config.trust
+    }
+
     pub(crate) fn token(&self) -> u64 {
         self.token
     }
@@ -283,7 +287,7 @@ impl PortCore {
         let roster = std::mem::replace(&mut *self.roster.write().unwrap_or_else(PoisonError::into_inner), Arc::new([]));
         for link in arrivals.iter().chain(roster.iter()) {
             // What the dispatching thread has sent goes out as far as there is space.
-            let _ = link.flush_backlog();
+            link.flush();
             link.disconnect(Disconnect::ShutDown);
             link.close_sockets();
         }

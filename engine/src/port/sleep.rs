@@ -31,6 +31,21 @@ pub enum Wakeup {
     ShutDown,
 }
 
+/// What came of arming the bells of quiet peers.
+struct Armed {
+    heavy: Heavy,
+    /// Whether anything is there to be done.
+    found: bool,
+    /// When something is to be tried again that nobody rings for.
+    retry: Option<Instant>,
+}
+
+impl Default for Armed {
+    fn default() -> Self {
+        Self { heavy: Heavy::Done, found: false, retry: None }
+    }
+}
+
 impl Dispatch<'_> {
     /// Waits until there may be something to dispatch, by the port's strategy, and at most until `deadline`. Whatever
     /// it says, a poll is to follow: what it has heard of is not told a second time.
@@ -74,7 +89,7 @@ impl Dispatch<'_> {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Some(Wakeup::TimedOut);
             }
-            if inboxes.iter().flatten().any(|inbox| inbox.link.has_backlog() && inbox.link.flush_backlog().is_ok()) {
+            if inboxes.iter().flatten().any(|inbox| inbox.link.has_backlog() && inbox.link.flush().is_clear()) {
                 return Some(Wakeup::Work);
             }
             if !self.is_lone() && self.core.epoll.is_readable() {
@@ -110,12 +125,10 @@ impl Dispatch<'_> {
             return;
         }
         arm(link.own().data_armed(), Kinds::FUTEX);
-        let wanted = link.flush_backlog().err();
-        if let Some(wanted) = wanted {
-            link.arm_space(wanted, Kinds::FUTEX);
-        }
+        let blocked = link.flush();
+        blocked.arm(link, Kinds::FUTEX);
         let heavy = barrier::heavy(link.sleeping_barrier());
-        if inbox.is_ready() || !link.is_connected() || wanted.is_some_and(|wanted| link.has_space_at(wanted)) {
+        if inbox.is_ready() || !link.is_connected() || blocked.may_go_on(link) {
             return;
         }
         let words = [
@@ -123,16 +136,17 @@ impl Dispatch<'_> {
             WaitOn { word: &self.core.control, expected: control, shared: false },
             WaitOn { word: space, expected: space_rung, shared: true },
         ];
-        let words = if wanted.is_some() { &words[..] } else { &words[..2] };
-        futex::wait_any(words, bounded(deadline, heavy));
+        let words = if blocked.is_clear() { &words[..2] } else { &words[..] };
+        futex::wait_any(words, bounded(blocked.bounded(deadline), heavy));
     }
 
     fn park_on_epoll(&mut self, deadline: Option<Instant>) {
-        let (heavy, found) = self.arm_quiet(0);
+        let Armed { heavy, found, retry } = self.arm_quiet(0);
         if found || self.core.has_called() {
             return;
         }
-        let deadline = bounded(deadline, heavy);
+        let deadline =
+            bounded(retry.map_or(deadline, |at| Some(deadline.map_or(at, |deadline| deadline.min(at)))), heavy);
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         self.take_events(timeout);
         if heavy == Heavy::Failed {
@@ -147,11 +161,8 @@ impl Dispatch<'_> {
         for inbox in self.dispatcher.inboxes.iter_mut().flatten() {
             inbox.quiet = inbox.quiet.saturating_add(1);
         }
-        if self.dispatcher.hot.len() > 1 {
-            let (heavy, _) = self.arm_quiet(QUIET_LOOKS);
-            if heavy == Heavy::Failed {
-                self.dispatcher.heat(|_| true);
-            }
+        if self.dispatcher.hot.len() > 1 && self.arm_quiet(QUIET_LOOKS).heavy == Heavy::Failed {
+            self.dispatcher.heat(|_| true);
         }
         self.looked();
     }
@@ -159,49 +170,52 @@ impl Dispatch<'_> {
     /// At the end of a poll, for whoever polls our descriptor: it is readable if anything is left, and every bell is
     /// armed if not.
     pub(super) fn keep_descriptor_honest(&mut self, left_over: bool) {
-        let (heavy, found) = if left_over { (Heavy::Done, true) } else { self.arm_quiet(0) };
-        if found || heavy == Heavy::Failed || self.core.has_called() {
+        let armed = if left_over { Armed { found: true, ..Armed::default() } } else { self.arm_quiet(0) };
+        if armed.found || armed.retry.is_some() || armed.heavy == Heavy::Failed || self.core.has_called() {
             self.core.notify();
         }
     }
 
     /// Arms the bells of the hot peers that have been quiet for `looks` looks, and stops polling them, unless there
-    /// is something in their rings. One heavy barrier serves all. Whether anything was found.
-    fn arm_quiet(&mut self, looks: u32) -> (Heavy, bool) {
+    /// is something in their rings. One heavy barrier serves all.
+    fn arm_quiet(&mut self, looks: u32) -> Armed {
         let Dispatcher { inboxes, hot, .. } = &mut *self.dispatcher;
         let mut asymmetric = false;
         let mut armed = 0;
         for index in hot.iter() {
-            let Some(inbox) = inboxes.get(*index).and_then(Option::as_ref) else { continue };
+            let Some(inbox) = inboxes.get_mut(*index).and_then(Option::as_mut) else { continue };
             if inbox.quiet < looks {
                 continue;
             }
             arm(inbox.link.own().data_armed(), Kinds::DESCRIPTOR);
-            if let Err(wanted) = inbox.link.flush_backlog() {
-                inbox.link.arm_space(wanted, Kinds::DESCRIPTOR);
-            }
+            inbox.blocked = inbox.link.flush();
+            inbox.blocked.arm(&inbox.link, Kinds::DESCRIPTOR);
             asymmetric |= inbox.link.sleeping_barrier() == Barrier::Asymmetric;
             armed += 1;
         }
         if armed == 0 {
-            return (Heavy::Done, false);
+            return Armed::default();
         }
         // A membarrier does not order this thread's own store before its load where the waker uses a full fence.
         fence(Ordering::SeqCst);
         let heavy = if asymmetric { barrier::heavy(Barrier::Asymmetric) } else { Heavy::Done };
-        let mut found = false;
+        let (mut found, mut retry) = (false, None);
         hot.retain(|index| {
             let Some(inbox) = inboxes.get_mut(*index).and_then(Option::as_mut) else { return false };
             if inbox.quiet < looks {
                 return true;
             }
-            let space = inbox.link.has_backlog() && inbox.link.flush_backlog().is_ok();
+            // What was armed for is what is looked for: to flush again could end at other room, for which nobody rings.
+            let space = inbox.blocked.may_go_on(&inbox.link);
             let ended = !inbox.link.is_connected();
-            inbox.hot = inbox.is_ready() || space || ended;
-            found |= inbox.hot;
+            let ready = inbox.is_ready() || space || ended;
+            found |= ready;
+            retry = inbox.blocked.bounded(retry);
+            // Nobody rings for what is to be tried again later.
+            inbox.hot = ready || inbox.blocked.bounded(None).is_some();
             inbox.hot
         });
-        (heavy, found)
+        Armed { heavy, found, retry }
     }
 
     /// Waits on the epoll and heats who has rung.

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::gate::Gate;
 use super::message::{MAX_PACKET, Message, Refusal, RefusalCode, Terms};
 use super::name::Name;
+use super::payloads::PayloadTerms;
 use super::seats::{Seat, Seats};
 use super::state::{Barriers, FromRenderer, MainSide, Packet, Step};
 use super::{Admitted, Role, same_outbox, terms};
@@ -102,6 +103,7 @@ struct Offer {
     seat: Seat,
     renderer_id: u64,
     peer_endpoint: u64,
+    payloads: PayloadTerms,
     barriers: Barriers,
 }
 
@@ -401,8 +403,9 @@ impl Acceptor {
         let Some((welcome, barriers)) = handshake.side.welcome(renderer_id) else { return Err(missing()) };
         socket::send(handshake.socket.as_fd(), &welcome.to_bytes(), &[own_fd.as_fd(), their_bell.as_fd()])
             .map_err(|error| no_resources("send Welcome", &error))?;
-        let (bell, peer_endpoint) = (ForkFd::new(bell), theirs.endpoint);
-        handshake.offer = Some(Offer { own, peer, bell, seat, renderer_id, peer_endpoint, barriers });
+        let Terms { endpoint: peer_endpoint, payloads, .. } = theirs;
+        let bell = ForkFd::new(bell);
+        handshake.offer = Some(Offer { own, peer, bell, seat, renderer_id, peer_endpoint, payloads, barriers });
         Ok(())
     }
 
@@ -410,7 +413,9 @@ impl Acceptor {
         let HalfOpen { attention, socket, pidfd, credentials, offer, .. } = handshake;
         // Before whoever gets the socket watches it.
         drop(attention);
-        let Some(Offer { own, peer, bell, seat, renderer_id, peer_endpoint, barriers }) = offer else { return };
+        let Some(Offer { own, peer, bell, seat, renderer_id, peer_endpoint, payloads, barriers }) = offer else {
+            return;
+        };
         let Some(sink) = self.sink.0.upgrade() else { return };
         sink.admitted(Admitted {
             role: Role::Main,
@@ -422,6 +427,7 @@ impl Acceptor {
             credentials,
             renderer_id,
             peer_endpoint,
+            payloads,
             incoming: barriers.main_sleeps,
             outgoing: barriers.renderer_sleeps,
             _seat: Some(seat),

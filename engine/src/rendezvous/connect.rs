@@ -172,7 +172,7 @@ fn failed<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> Connect
 pub(crate) fn connect(name: &str, config: &Config, endpoint: u64) -> Result<Admitted, ConnectError> {
     let deadline = Instant::now() + config.patience();
     let name = Name::new(name)?;
-    let geometry = config.geometry()?;
+    let geometry = config.check()?;
     let gate = Gate::new(config);
 
     let socket = reach_main(&name, config, deadline)?;
@@ -230,6 +230,7 @@ pub(crate) fn connect(name: &str, config: &Config, endpoint: u64) -> Result<Admi
         credentials,
         renderer_id,
         peer_endpoint: main.endpoint,
+        payloads: main.payloads,
         incoming: barriers.renderer_sleeps,
         outgoing: barriers.main_sleeps,
         _seat: None,

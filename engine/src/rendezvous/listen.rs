@@ -86,7 +86,7 @@ impl Listening {
         sink: Weak<dyn AdmitSink>,
     ) -> Result<Self, BindError> {
         let name = Name::new(name)?;
-        let geometry = config.geometry()?;
+        let geometry = config.check()?;
         raise_descriptor_limit();
         // Not for the first renderer to find out that this machine cannot seal memory.
         drop(OwnOutbox::create(geometry)?);

@@ -1,7 +1,7 @@
 //! The packets of a handshake, byte for byte.
 //!
 //! ```text
-//! every packet                            Hello (64 bytes, one descriptor) and the start of Welcome
+//! every packet                            Hello (96 bytes, one descriptor) and the start of Welcome
 //!  0       8           12       16         16        20              24             32
 //!  +-------+-----------+--------+          +---------+---------------+--------------+
 //!  | magic | protocol  | kind   |          | layout  | capabilities  | fingerprint  |
@@ -10,14 +10,18 @@
 //! Ready (24 bytes)                         +---------+--------------+---------------+-----------+--------+
 //!  16            24                        | endpoint| outbox size  | ring capacity | slots     | zero   |
 //!  +-------------+                         +---------+--------------+---------------+-----------+--------+
-//!  | renderer id |
-//!  +-------------+                        Welcome goes on (80 bytes, two descriptors)
-//!                                          64            72        76       80
-//! Refuse (40 to 256 bytes)                 +-------------+---------+--------+
-//!  16     20         24      32         40 | renderer id | granted | zero   |
+//!  | renderer id |                         64            72            80              88            96
+//!  +-------------+                         +-------------+-------------+---------------+-------------+
+//!                                          | extent size | arena limit | message limit | sealed from |
+//!                                          +-------------+-------------+---------------+-------------+
+//!
+//! Refuse (40 to 256 bytes)                Welcome goes on (112 bytes, two descriptors)
+//!  16     20         24      32         40 96            104       108      112
 //!  +------+----------+-------+----------+  +-------------+---------+--------+
-//!  | code | text len | found | expected | text, UTF-8
-//!  +------+----------+-------+----------+
+//!  | code | text len | found | expected |  | renderer id | granted | zero   |
+//!  +------+----------+-------+----------+  +-------------+---------+--------+
+//!  | text, UTF-8
+//!  +--------------
 //! ```
 //! Numbers are little-endian. The first 16 bytes, and the whole of Refuse, are the same in every version of the
 //! protocol, so that two versions can tell each other that they differ.
@@ -27,14 +31,16 @@ use std::fmt;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::payloads::PayloadTerms;
+
 /// Starts every packet.
 pub(super) const MAGIC: [u8; 8] = *b"MEMIT-HS";
 
 /// The version that this code speaks.
-pub(super) const PROTOCOL_VERSION: u32 = 1;
+pub(super) const PROTOCOL_VERSION: u32 = 2;
 
 /// The version of the outbox's layout that this code makes and reads.
-pub(super) const LAYOUT_VERSION: u32 = 1;
+pub(super) const LAYOUT_VERSION: u32 = 2;
 
 /// No packet of any version is longer.
 pub(super) const MAX_PACKET: usize = 256;
@@ -66,6 +72,7 @@ pub(super) struct Terms {
     pub(super) outbox_size: u64,
     pub(super) ring_capacity: u64,
     pub(super) slot_count: u32,
+    pub(super) payloads: PayloadTerms,
 }
 
 /// Main's answer to a Hello that it accepts.
@@ -103,7 +110,7 @@ pub enum RefusalCode {
     TooMany,
     /// Connections of this user: how many there are, and how many there may be.
     TooManyOfUser,
-    /// A packet that the protocol does not allow here.
+    /// A packet that the protocol does not allow here, or terms that cannot be.
     BadMessage,
     /// An outbox that fails a check.
     BadOutbox,
@@ -194,6 +201,10 @@ struct TermsWire {
     ring_capacity: U64,
     slot_count: U32,
     zero: U32,
+    extent_size: U64,
+    arena_limit: U64,
+    message_limit: U64,
+    sealed_from: U64,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -231,8 +242,8 @@ struct RefuseWire {
 }
 
 const _: () = assert!(size_of::<PrefixWire>() == 16);
-const _: () = assert!(size_of::<HelloWire>() == 64);
-const _: () = assert!(size_of::<WelcomeWire>() == 80);
+const _: () = assert!(size_of::<HelloWire>() == 96);
+const _: () = assert!(size_of::<WelcomeWire>() == 112);
 const _: () = assert!(size_of::<ReadyWire>() == 24);
 const _: () = assert!(size_of::<RefuseWire>() == 40);
 
@@ -253,6 +264,10 @@ impl From<&Terms> for TermsWire {
             ring_capacity: terms.ring_capacity.into(),
             slot_count: terms.slot_count.into(),
             zero: U32::ZERO,
+            extent_size: terms.payloads.extent_size.into(),
+            arena_limit: terms.payloads.arena_limit.into(),
+            message_limit: terms.payloads.message_limit.into(),
+            sealed_from: terms.payloads.sealed_from.into(),
         }
     }
 }
@@ -268,6 +283,12 @@ impl TermsWire {
             outbox_size: self.outbox_size.get(),
             ring_capacity: self.ring_capacity.get(),
             slot_count: self.slot_count.get(),
+            payloads: PayloadTerms {
+                extent_size: self.extent_size.get(),
+                arena_limit: self.arena_limit.get(),
+                message_limit: self.message_limit.get(),
+                sealed_from: self.sealed_from.get(),
+            },
         })
     }
 }
@@ -321,7 +342,7 @@ impl Message {
 }
 
 impl Refusal {
-    const MAX_TEXT: usize = MAX_PACKET - size_of::<RefuseWire>();
+    pub(super) const MAX_TEXT: usize = MAX_PACKET - size_of::<RefuseWire>();
 
     pub(super) fn new(code: RefusalCode, found: u64, expected: u64, text: impl fmt::Display) -> Self {
         Self { protocol: PROTOCOL_VERSION, code, found, expected, text: text.to_string() }
@@ -389,9 +410,15 @@ mod tests {
         outbox_size: 0x3132_3334_3536_3738,
         ring_capacity: 0x4142_4344_4546_4748,
         slot_count: 0x5152_5354,
+        payloads: PayloadTerms {
+            extent_size: 0x8182_8384_8586_8788,
+            arena_limit: 0x9192_9394_9596_9798,
+            message_limit: 0xA1A2_A3A4_A5A6_A7A8,
+            sealed_from: 0xB1B2_B3B4_B5B6_B7B8,
+        },
     };
 
-    const TERMS_BYTES: [u8; 48] = [
+    const TERMS_BYTES: [u8; 80] = [
         0x04, 0x03, 0x02, 0x01, // layout
         0x08, 0x07, 0x06, 0x05, // capabilities
         0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, // fingerprint
@@ -399,7 +426,11 @@ mod tests {
         0x38, 0x37, 0x36, 0x35, 0x34, 0x33, 0x32, 0x31, // outbox size
         0x48, 0x47, 0x46, 0x45, 0x44, 0x43, 0x42, 0x41, // ring capacity
         0x54, 0x53, 0x52, 0x51, // slots
-        0, 0, 0, 0,
+        0, 0, 0, 0, //
+        0x88, 0x87, 0x86, 0x85, 0x84, 0x83, 0x82, 0x81, // extent size
+        0x98, 0x97, 0x96, 0x95, 0x94, 0x93, 0x92, 0x91, // arena limit
+        0xA8, 0xA7, 0xA6, 0xA5, 0xA4, 0xA3, 0xA2, 0xA1, // message limit
+        0xB8, 0xB7, 0xB6, 0xB5, 0xB4, 0xB3, 0xB2, 0xB1, // sealed from
     ];
 
     fn golden(message: &Message, parts: &[&[u8]]) {
@@ -411,26 +442,26 @@ mod tests {
 
     #[test]
     fn the_bytes_of_hello_are_these() {
-        golden(&Message::Hello(TERMS), &[b"MEMIT-HS\x01\0\0\0\x01\0\0\0", &TERMS_BYTES]);
+        golden(&Message::Hello(TERMS), &[b"MEMIT-HS\x02\0\0\0\x01\0\0\0", &TERMS_BYTES]);
     }
 
     #[test]
     fn the_bytes_of_welcome_are_these() {
         let welcome = Welcome { terms: TERMS, renderer_id: 0x6162_6364_6566_6768, granted: 0x7172_7374 };
         let rest = [0x68, 0x67, 0x66, 0x65, 0x64, 0x63, 0x62, 0x61, 0x74, 0x73, 0x72, 0x71, 0, 0, 0, 0];
-        golden(&Message::Welcome(welcome), &[b"MEMIT-HS\x01\0\0\0\x02\0\0\0", &TERMS_BYTES, &rest]);
+        golden(&Message::Welcome(welcome), &[b"MEMIT-HS\x02\0\0\0\x02\0\0\0", &TERMS_BYTES, &rest]);
     }
 
     #[test]
     fn the_bytes_of_ready_are_these() {
         let ready = Message::Ready { renderer_id: 0x0102_0304_0506_0708 };
-        golden(&ready, &[b"MEMIT-HS\x01\0\0\0\x03\0\0\0", &[8, 7, 6, 5, 4, 3, 2, 1]]);
+        golden(&ready, &[b"MEMIT-HS\x02\0\0\0\x03\0\0\0", &[8, 7, 6, 5, 4, 3, 2, 1]]);
     }
 
     #[test]
     fn the_bytes_of_refuse_are_these() {
         let refusal = Refusal::new(RefusalCode::Format, 0x0102_0304_0506_0708, 0x1112_1314_1516_1718, "\u{fc}ber");
-        let head = b"MEMIT-HS\x01\0\0\0\x04\0\0\0\x03\0\0\0\x05\0\0\0";
+        let head = b"MEMIT-HS\x02\0\0\0\x04\0\0\0\x03\0\0\0\x05\0\0\0";
         let numbers = [8, 7, 6, 5, 4, 3, 2, 1, 0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11];
         golden(&Message::Refuse(refusal), &[head, &numbers, b"\xc3\xbcber"]);
     }
@@ -486,7 +517,7 @@ mod tests {
         hello[60] = 1;
         assert_eq!(Message::parse(&hello), Err(Malformed::Reserved { kind: HELLO, found: 1 }));
         let mut welcome = Message::Welcome(Welcome { terms: TERMS, renderer_id: 1, granted: 0 }).to_bytes();
-        welcome[79] = 1;
+        welcome[111] = 1;
         assert_eq!(Message::parse(&welcome), Err(Malformed::Reserved { kind: WELCOME, found: 1 << 24 }));
     }
 

@@ -1,17 +1,18 @@
 //! How a main and its renderers find each other, and agree to talk.
 //!
-//! | file      | idea                                                     |
-//! |-----------|----------------------------------------------------------|
-//! | `name`    | names, and the files of each                             |
-//! | `path`    | the directory of these files                             |
-//! | `lock`    | which process a name belongs to                          |
-//! | `message` | the packets, byte for byte                               |
-//! | `state`   | both sides of a handshake, without I/O                   |
-//! | `gate`    | which users may connect                                  |
-//! | `seats`   | how many may                                             |
-//! | `listen`  | main: binds a name                                       |
-//! | `accept`  | main: handshakes, on the library's thread                |
-//! | `connect` | a renderer: one handshake, on the caller's thread        |
+//! | file       | idea                                                     |
+//! |------------|----------------------------------------------------------|
+//! | `name`     | names, and the files of each                             |
+//! | `path`     | the directory of these files                             |
+//! | `lock`     | which process a name belongs to                          |
+//! | `message`  | the packets, byte for byte                               |
+//! | `state`    | both sides of a handshake, without I/O                   |
+//! | `payloads` | what is agreed about payloads outside of the ring        |
+//! | `gate`     | which users may connect                                  |
+//! | `seats`    | how many may                                             |
+//! | `listen`   | main: binds a name                                       |
+//! | `accept`   | main: handshakes, on the library's thread                |
+//! | `connect`  | a renderer: one handshake, on the caller's thread        |
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ mod lock;
 mod message;
 mod name;
 mod path;
+mod payloads;
 mod seats;
 mod state;
 #[cfg(test)]
@@ -41,6 +43,8 @@ pub(crate) use listen::Listening;
 pub use message::RefusalCode;
 pub use name::{NameInvalid, NameProblem};
 pub use path::RuntimeDirError;
+pub(crate) use payloads::PayloadLimits;
+pub(crate) use payloads::{LEAST_EXTENT, MOST_EXTENT, PayloadTerms, is_extent_size};
 
 use message::{LAYOUT_VERSION, Refusal, RefusalCode as Code, Terms, capability};
 use seats::Seat;
@@ -72,6 +76,8 @@ pub(crate) struct Admitted {
     pub(crate) renderer_id: u64,
     /// The token of the peer's endpoint.
     pub(crate) peer_endpoint: u64,
+    /// What the peer says about payloads, checked.
+    pub(crate) payloads: PayloadTerms,
     /// How this side sleeps: its heavy barrier.
     pub(crate) incoming: Barrier,
     /// How the peer sleeps: this side's light barrier.
@@ -99,6 +105,7 @@ fn terms(config: &Config, geometry: Geometry, endpoint: u64) -> Terms {
         outbox_size: geometry.size() as u64,
         ring_capacity: geometry.capacity().get() as u64,
         slot_count: geometry.slot_count(),
+        payloads: config.payload_terms(),
     }
 }
 

@@ -274,7 +274,7 @@ fn check(ours: &Terms, theirs: &Terms, max_peer_outbox: u64) -> Result<(), Refus
         );
         return Err(Refusal::new(RefusalCode::BadOutbox, theirs.outbox_size, max_peer_outbox, text));
     }
-    Ok(())
+    theirs.payloads.check()
 }
 
 fn unexpected(message: &Message, expected: &str) -> Refusal {
@@ -293,20 +293,32 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::payloads::PayloadTerms;
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(4);
     const MAX_OUTBOX: u64 = 1 << 20;
+    const PAYLOADS: PayloadTerms =
+        PayloadTerms { extent_size: 4 << 20, arena_limit: 64 << 20, message_limit: 1 << 30, sealed_from: 4 << 20 };
+
+    /// Ways to say what no peer may say of payloads; the number that shows it, and what was expected instead.
+    const BAD_PAYLOADS: [(PayloadTerms, u64, u64); 4] = [
+        (PayloadTerms { extent_size: 4096, ..PAYLOADS }, 4096, 64 << 10),
+        (PayloadTerms { extent_size: (4 << 20) + 1, ..PAYLOADS }, (4 << 20) + 1, 64 << 10),
+        (PayloadTerms { arena_limit: 1 << 20, ..PAYLOADS }, 1 << 20, 4 << 20),
+        (PayloadTerms { message_limit: 0, ..PAYLOADS }, 0, 1),
+    ];
 
     fn terms(capabilities: u32, endpoint: u64) -> Terms {
         Terms {
-            layout: 1,
+            layout: 2,
             capabilities,
             fingerprint: 77,
             endpoint,
             outbox_size: 1 << 19,
             ring_capacity: 1 << 18,
             slot_count: 8,
+            payloads: PAYLOADS,
         }
     }
 
@@ -392,7 +404,7 @@ mod tests {
         hello.extend([0; 100]);
         for descriptors in [0, 1, 3] {
             let refusal = refused_by_main(&hello, descriptors);
-            assert_eq!((refusal.code, refusal.found, refusal.expected), (RefusalCode::Version, 9, 1));
+            assert_eq!((refusal.code, refusal.found, refusal.expected), (RefusalCode::Version, 9, 2));
         }
         let now = Instant::now();
         let cut = Packet { bytes: &hello, descriptors: 1, cut: Cut { bytes: true, descriptors: true } };
@@ -407,12 +419,24 @@ mod tests {
             change(&mut terms);
             Message::Hello(terms).to_bytes()
         };
-        let layout = refused_by_main(&hello(|terms| terms.layout = 2), 1);
-        assert_eq!((layout.code, layout.found, layout.expected), (RefusalCode::Layout, 2, 1));
+        let layout = refused_by_main(&hello(|terms| terms.layout = 1), 1);
+        assert_eq!((layout.code, layout.found, layout.expected), (RefusalCode::Layout, 1, 2));
         let format = refused_by_main(&hello(|terms| terms.fingerprint = 78), 1);
         assert_eq!((format.code, format.found, format.expected), (RefusalCode::Format, 78, 77));
         let size = refused_by_main(&hello(|terms| terms.outbox_size = MAX_OUTBOX + 1), 1);
         assert_eq!((size.code, size.found, size.expected), (RefusalCode::BadOutbox, MAX_OUTBOX + 1, MAX_OUTBOX));
+    }
+
+    #[test]
+    fn each_side_refuses_terms_for_payloads_that_cannot_be() {
+        for (payloads, found, expected) in BAD_PAYLOADS {
+            let hello = Message::Hello(Terms { payloads, ..terms(0, 2) }).to_bytes();
+            let welcome = welcome(|welcome| welcome.terms.payloads = payloads);
+            for refusal in [refused_by_main(&hello, 1), refused_by_renderer(&welcome, 2)] {
+                let numbers = (refusal.code, refusal.found, refusal.expected);
+                assert_eq!(numbers, (RefusalCode::BadMessage, found, expected), "{refusal}");
+            }
+        }
     }
 
     #[test]
@@ -437,8 +461,10 @@ mod tests {
         let ready = Message::Ready { renderer_id: 5 }.to_bytes();
         for (bytes, descriptors) in [
             (&b"GET / HTTP/1.1"[..], 0),
-            (&[0; 64], 1),
-            (&hello[..63], 1),
+            (&[0; 96], 1),
+            (&hello[..95], 1),
+            // As much as the former version says.
+            (&hello[..64], 1),
             (&[&hello[..], &[0]].concat(), 1),
             (&ready, 0),
             (&ready, 1),
@@ -478,11 +504,11 @@ mod tests {
     #[test]
     fn a_renderer_refuses_another_version_and_terms_that_do_not_go_with_its_own() {
         let mut other = welcome(|_| {});
-        other[8] = 2;
+        other[8] = 1;
         let version = refused_by_renderer(&other, 0);
-        assert_eq!((version.code, version.found, version.expected), (RefusalCode::Version, 2, 1));
+        assert_eq!((version.code, version.found, version.expected), (RefusalCode::Version, 1, 2));
         let layout = refused_by_renderer(&welcome(|w| w.terms.layout = 3), 2);
-        assert_eq!((layout.code, layout.found, layout.expected), (RefusalCode::Layout, 3, 1));
+        assert_eq!((layout.code, layout.found, layout.expected), (RefusalCode::Layout, 3, 2));
         let format = refused_by_renderer(&welcome(|w| w.terms.fingerprint = 1), 2);
         assert_eq!((format.code, format.found, format.expected), (RefusalCode::Format, 1, 77));
         let size = refused_by_renderer(&welcome(|w| w.terms.outbox_size = u64::MAX), 2);
@@ -496,7 +522,7 @@ mod tests {
             (&good[..], 0),
             (&good, 1),
             (&good, 3),
-            (&good[..79], 2),
+            (&good[..111], 2),
             (&welcome(|w| w.granted = 1), 2),
             (&welcome(|w| w.granted = 4), 2),
             (&renderer_side().hello().to_bytes(), 2),

@@ -71,6 +71,13 @@ impl ForkFd {
     }
 }
 
+impl ForkFd {
+    /// The descriptor, whose care is the caller's from now on; `None` in a forked child, which has closed it.
+    pub(crate) fn into_owned(mut self) -> Option<OwnedFd> {
+        self.epoch.is_current().then(|| self.slot.clear()).and_then(|()| self.fd.take())
+    }
+}
+
 impl AsFd for ForkFd {
     /// The descriptor; in a forked child, where its number may mean another file by now, one that no call accepts.
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -3,10 +3,15 @@
 //! # Invariants
 //!
 //! 1. From `base` on, `len` bytes are mapped, until `Drop`, in the process and epoch that made the map. The file
-//!    behind them cannot shrink: a [`ReadWriteMap`] is of memory that its maker seals, a [`ReadOnlyMap`] of memory
-//!    that was found sealed.
-//! 2. The bytes are touched by atomic accesses and by the ring's copies alone; those of a read-only map by relaxed loads of
-//!    at most eight bytes, which are the accesses that Rust defines for read-only memory.
+//!    behind them cannot shrink: a [`ReadWriteMap`] is of memory that its maker seals, a [`ReadOnlyMap`] and a
+//!    [`SealedMap`] of memory that was found sealed.
+//! 2. This module touches the bytes by atomic accesses and by the ring's copies alone; those of a read-only map by
+//!    relaxed loads of at most eight bytes, which are the accesses that Rust defines for read-only memory. `region`
+//!    hands out an address and touches nothing. Who makes a slice of it proves, for as long as the slice lives, that
+//!    nothing else in this process reads or writes that range (or, of a shared slice, writes it), through this
+//!    module either, and that no other process writes it: one that only reads, as all others do with a
+//!    [`ReadWriteMap`]'s memory, takes no part in this process's rules. Of a [`ReadOnlyMap`] only full trust can
+//!    promise it. A [`SealedMap`]'s bytes never change, so it hands out slices itself.
 //! 3. A forked child inherits no map that it has a handle of (`MADV_DONTFORK`). Every operation of this crate asks
 //!    for the epoch before it comes here; `Drop` in a child leaves the address alone, since something else may be
 //!    mapped there.
@@ -31,10 +36,14 @@ pub(crate) struct ReadWriteMap(Mapping);
 #[derive(Debug)]
 pub(crate) struct ReadOnlyMap(Mapping);
 
+/// Memory that nobody writes.
+#[derive(Debug)]
+pub(crate) struct SealedMap(Mapping);
+
 impl ReadWriteMap {
     /// Maps `len` bytes of memory that the caller made and is about to seal.
     pub(crate) fn new(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
-        Mapping::new(fd, len, ProtFlags::READ | ProtFlags::WRITE).map(Self)
+        Mapping::new(fd, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::POPULATE).map(Self)
     }
 
     /// The word at `offset`.
@@ -64,7 +73,7 @@ impl ReadWriteMap {
         copy_to_words(self.0.words(offset, from.len()), from);
     }
 
-    /// The address of `len` bytes at `offset`.
+    /// The address of `len` bytes at `offset`. Invariant 2 says what to prove before a slice is made of it.
     pub(crate) fn region(&self, offset: usize, len: usize) -> NonNull<u8> {
         self.0.at(offset, len)
     }
@@ -74,13 +83,7 @@ impl ReadOnlyMap {
     /// Maps `len` bytes of memory that was found sealed at that size, and brings in every page. A page that the
     /// kernel cannot bring in is an error here rather than a signal later.
     pub(crate) fn new(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
-        let mapping = Mapping::new(fd, len, ProtFlags::READ)?;
-        // SAFETY: the range is this mapping's own (invariant 1), and reading it in changes nothing.
-        match unsafe { mm::madvise(mapping.base.as_ptr().cast(), len, Advice::LinuxPopulateRead) } {
-            // Before Linux 5.14 the map's own MAP_POPULATE must do.
-            Ok(()) | Err(Errno::INVAL | Errno::NOSYS) => Ok(Self(mapping)),
-            Err(error) => Err(error),
-        }
+        Mapping::new_populated(fd, len, MapFlags::SHARED).map(Self)
     }
 
     /// Reads the word at `offset` with a relaxed load. Who awaits something there passes `fence(Acquire)` once the
@@ -112,9 +115,51 @@ impl ReadOnlyMap {
         copy_from_words(self.0.words(offset, to.len()), to);
     }
 
-    /// The address of `len` bytes at `offset`, to be read only.
+    /// The address of `len` bytes at `offset`, to be read only. Invariant 2 says what to prove before a slice is
+    /// made of it.
     pub(crate) fn region(&self, offset: usize, len: usize) -> NonNull<u8> {
         self.0.at(offset, len)
+    }
+}
+
+impl SealedMap {
+    /// Maps `len` bytes of memory that was found write-sealed at that size, and brings in every page.
+    ///
+    /// # Safety
+    ///
+    /// `fd` is shmem of `len` bytes or more with the seals WRITE and SHRINK, and the kernel enforces them.
+    pub(crate) unsafe fn new(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        // Private, since Linux before 6.7 refuses every shared map of write-sealed memory, also for reading.
+        Mapping::new_populated(fd, len, MapFlags::PRIVATE).map(Self)
+    }
+
+    /// The bytes. They stay as they are while the map lives, whatever its maker does.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child, which has no map.
+    #[inline]
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        let Some(bytes) = self.bytes_of_this_process() else {
+            panic!("a map is not to be used in a forked child");
+        };
+        bytes
+    }
+
+    #[inline]
+    fn bytes_of_this_process(&self) -> Option<&[u8]> {
+        if !self.0.epoch.is_current() {
+            return None;
+        }
+        // SAFETY: `len` bytes from `base` on are mapped for reading until `Drop`, in this process and epoch
+        // (invariant 1), and len is below isize::MAX, as is all that mmap maps. Nobody writes them meanwhile.
+        // F_SEAL_WRITE is put on only when no writable shared map of the file is left and no page is pinned (else it
+        // is EBUSY), and from then on the kernel refuses such maps, `write`, holes and, by F_SEAL_SHRINK,
+        // truncation, to all, their maker included; a private map elsewhere writes to copies of the pages. Nor does
+        // this process write them: the map is PROT_READ and nothing here changes that, so that no page of it is
+        // copied either, and it shows the file's. (A page that was missing would be brought in as zeros, or end the
+        // process for want of memory; `take_sealed` sees to it that none is.)
+        Some(unsafe { std::slice::from_raw_parts(self.0.base.as_ptr(), self.0.len) })
     }
 }
 
@@ -148,9 +193,20 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    fn new(fd: BorrowedFd<'_>, len: usize, protection: ProtFlags) -> io::Result<Self> {
+    /// A map for reading that has every page.
+    fn new_populated(fd: BorrowedFd<'_>, len: usize, sharing: MapFlags) -> io::Result<Self> {
+        let mapping = Self::new(fd, len, ProtFlags::READ, sharing)?;
+        // SAFETY: the range is this mapping's own (invariant 1), and reading it in changes nothing.
+        match unsafe { mm::madvise(mapping.base.as_ptr().cast(), len, Advice::LinuxPopulateRead) } {
+            Ok(()) => Ok(mapping),
+            // Before Linux 5.14 MAP_POPULATE must do, which tells of no error. Doing both always takes a third longer.
+            Err(Errno::INVAL | Errno::NOSYS) => Self::new(fd, len, ProtFlags::READ, sharing | MapFlags::POPULATE),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn new(fd: BorrowedFd<'_>, len: usize, protection: ProtFlags, flags: MapFlags) -> io::Result<Self> {
         let epoch = Epoch::current();
-        let flags = MapFlags::SHARED | MapFlags::POPULATE;
         // SAFETY: a new mapping, at an address that the kernel chooses.
         let address = unsafe { mm::mmap(ptr::null_mut(), len, protection, flags, fd, 0) }?;
         let Some(base) = NonNull::new(address.cast::<u8>()) else {
@@ -206,6 +262,7 @@ mod tests {
 
     use super::*;
     use crate::sys::fork::testing::exit_code_of;
+    use crate::sys::memfd::testing::write_sealed;
 
     const LEN: usize = 8192;
 
@@ -258,6 +315,16 @@ mod tests {
         });
         assert_eq!(code, 0);
         assert_eq!(map.word64(0).load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_forked_child_gets_no_slice_of_a_sealed_map() {
+        let fd = write_sealed(LEN, b"content");
+        // SAFETY: shmem of that size, which was sealed so.
+        let map = unsafe { SealedMap::new(fd.as_fd(), LEN) }.unwrap();
+        assert_eq!(&map.as_slice()[..8], b"content\0");
+        assert_eq!(exit_code_of(|| i32::from(map.bytes_of_this_process().is_some())), 0);
+        assert_eq!(map.as_slice().len(), LEN);
     }
 
     #[test]

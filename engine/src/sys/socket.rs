@@ -1,26 +1,51 @@
-//! SEQPACKET sockets: the handshake's, and the pairs that serve as descriptor bells.
+//! SEQPACKET sockets: the handshake's, which later carry descriptors of memory, and the pairs that serve as
+//! descriptor bells.
+//!
+//! On the socket of an established connection two packets have a meaning:
+//!
+//! ```text
+//! goodbye   8 bytes, no descriptor      memory   24 bytes, exactly one descriptor
+//!  +-------------+                       +-------------+
+//!  | "MEMITBYE"  |                       | "MEMITMEM"  |
+//!  +-------------+                       | number  u64 |  from 1 up, never reused on a connection
+//!                                        | kind    u32 |  1 extent, 2 sealed
+//!                                        | zero    u32 |  all little-endian
+//!                                        +-------------+
+//! ```
 //!
 //! A descriptor that came from a peer shares its status flags with that peer, who may clear `O_NONBLOCK` at
 //! any time. So every send and receive here carries `MSG_DONTWAIT`, and `MSG_NOSIGNAL` where it applies.
+//!
+//! The last close of a file that a peer chose can wait (a TCP socket lingers: tried), and the kernel closes what it
+//! finds no room for in the thread that receives. So every receive offers room for as many descriptors as a packet
+//! can carry, and whoever does not want them passes them to [`discard`].
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 
+use crate::sys::discard::discard;
+
 /// What a side sends before it closes a connection that worked.
 pub(crate) const GOODBYE: [u8; 8] = *b"MEMITBYE";
 /// As much as is read of a packet on the socket of an established connection: more than any that has a meaning.
-const FAREWELL: usize = 512;
+const MOST_HEARD: usize = 512;
 
-/// Descriptors that one packet may bring before the rest is cut off.
-const MAX_DESCRIPTORS: usize = 4;
+/// Begins a packet that brings memory.
+const MEMORY: [u8; 8] = *b"MEMITMEM";
+const MEMORY_LEN: usize = 24;
+
+/// Descriptors that one packet of ours takes along.
+const MOST_SENT: usize = 4;
+/// Those that the kernel lets one packet carry (SCM_MAX_FD).
+const MOST_RECEIVED: usize = 253;
 
 /// Rings that one [`drain_bell`] takes; more stay queued, and the bell stays readable.
 const MAX_RINGS: usize = 64;
@@ -50,21 +75,54 @@ pub(crate) enum Received {
 pub(crate) struct Cut {
     /// The packet was longer than the buffer.
     pub(crate) bytes: bool,
-    /// There were more descriptors than room for them, or than this process may open.
+    /// There were more descriptors than this process may open.
     pub(crate) descriptors: bool,
 }
 
 /// What a connected peer had to say on its socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Farewell {
-    /// Nothing yet.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// Nothing now.
     Nothing,
     /// It leaves in order.
     Goodbye,
     /// It closed its socket, or died.
     HangUp,
+    /// It passes memory, which it says is of this kind; `memory` may be anything.
+    Memory {
+        /// What the peer calls it; not 0.
+        number: u64,
+        /// What it is to be taken as.
+        kind: MemoryKind,
+        /// The one descriptor that came.
+        memory: OwnedFd,
+    },
+    /// A packet came without some of its descriptors: this process may open no more.
+    Cut,
     /// It sent this instead, as far as it is of interest.
     Other(Vec<u8>),
+}
+
+/// What memory that is passed is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MemoryKind {
+    /// Blocks, which its owner writes again and again.
+    Extent,
+    /// One payload, which nobody writes any more.
+    Sealed,
+}
+
+impl MemoryKind {
+    const fn on_the_wire(self) -> u32 {
+        match self {
+            Self::Extent => 1,
+            Self::Sealed => 2,
+        }
+    }
+
+    fn from_wire(kind: u32) -> Option<Self> {
+        [Self::Extent, Self::Sealed].into_iter().find(|known| known.on_the_wire() == kind)
+    }
 }
 
 /// What was in a bell.
@@ -108,7 +166,7 @@ pub(crate) fn accept(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 
 /// Sends one packet with its descriptors, all or nothing.
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_SENT))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(Errno::TOOMANYREFS);
@@ -118,10 +176,17 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'
 
 /// Receives at most one packet.
 pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received, Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_RECEIVED))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let message = match net::recvmsg(fd, &mut [IoSliceMut::new(buffer)], &mut control, flags) {
+    let mut once = || net::recvmsg(fd, &mut [IoSliceMut::new(buffer)], &mut control, flags);
+    let message = match once() {
+        // The peer closed its end without having read all that was sent to it. This is said once, and ahead of what
+        // the peer sent before it closed.
+        Err(Errno::CONNRESET) => once(),
+        outcome => outcome,
+    };
+    let message = match message {
         Ok(message) => message,
         Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
         Err(error) => return Err(error),
@@ -134,14 +199,14 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received,
         })
         .flatten()
         .collect();
-    // An empty packet looks like the end of the stream, and nobody who keeps the protocol sends one.
-    if message.bytes == 0 && descriptors.is_empty() {
-        return Ok(Received::HangUp);
-    }
     let cut = Cut {
         bytes: message.flags.contains(ReturnFlags::TRUNC),
         descriptors: message.flags.contains(ReturnFlags::CTRUNC),
     };
+    // An empty packet looks like the end of the stream, and nobody who keeps the protocol sends one.
+    if message.bytes == 0 && descriptors.is_empty() && !cut.descriptors {
+        return Ok(Received::HangUp);
+    }
     Ok(Received::Packet { len: message.bytes.min(buffer.len()), descriptors, cut })
 }
 
@@ -156,20 +221,18 @@ pub(crate) fn ring_bell(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Takes what rings are queued, a bounded number of them. Descriptors that a peer hides there are dropped by
-/// the kernel, since no room is offered for them.
+/// Takes what rings are queued, a bounded number of them. Descriptors that a peer hides there are discarded.
 pub(crate) fn drain_bell(fd: BorrowedFd<'_>) -> Drained {
     let mut drained = Drained::default();
     for _ in 0..MAX_RINGS {
-        match net::recv(fd, &mut [0_u8; 8][..], RecvFlags::DONTWAIT) {
-            Ok((0, _)) => {
-                drained.hung_up = true;
-                break;
+        match receive(fd, &mut [0; 8]) {
+            Ok(Received::Packet { descriptors, .. }) => {
+                descriptors.into_iter().for_each(discard);
+                drained.rung = true;
             }
-            Ok(_) => drained.rung = true,
-            Err(Errno::AGAIN) => break,
-            Err(Errno::INTR) => {}
-            Err(_) => {
+            // If a signal came in between, the bell stays readable.
+            Ok(Received::Nothing) => break,
+            Ok(Received::HangUp) | Err(_) => {
                 drained.hung_up = true;
                 break;
             }
@@ -184,16 +247,57 @@ pub(crate) fn send_goodbye(fd: BorrowedFd<'_>) {
     let _ = send(fd, &GOODBYE, &[]);
 }
 
-/// Reads at most one packet from the socket of an established connection.
-pub(crate) fn read_farewell(fd: BorrowedFd<'_>) -> Farewell {
-    let mut bytes = [0_u8; FAREWELL];
-    match net::recv(fd, &mut bytes[..], RecvFlags::DONTWAIT) {
-        Ok((0, _)) => Farewell::HangUp,
-        Ok((len, _)) if bytes.get(..len) == Some(&GOODBYE[..]) => Farewell::Goodbye,
-        Ok((len, _)) => Farewell::Other(bytes.get(..len).unwrap_or(&bytes).to_vec()),
-        Err(Errno::AGAIN | Errno::INTR) => Farewell::Nothing,
-        Err(_) => Farewell::HangUp,
+/// Passes memory to the peer, under a number that is not 0. The peer may not have read enough of what it was sent
+/// (`EAGAIN`), and this process may have too many descriptors on their way (`ETOOMANYREFS`); nothing is sent then.
+pub(crate) fn send_memory(
+    fd: BorrowedFd<'_>,
+    number: u64,
+    kind: MemoryKind,
+    memory: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    debug_assert!(number > 0, "memory is numbered from 1 on");
+    let packet = memory_packet(number, kind);
+    retry_on_intr(|| send(fd, &packet, &[memory]))
+}
+
+fn memory_packet(number: u64, kind: MemoryKind) -> [u8; MEMORY_LEN] {
+    let mut packet = [0; MEMORY_LEN];
+    packet[..8].copy_from_slice(&MEMORY);
+    packet[8..16].copy_from_slice(&number.to_le_bytes());
+    packet[16..20].copy_from_slice(&kind.on_the_wire().to_le_bytes());
+    packet
+}
+
+/// The number and kind that a packet of memory gives; `None` of any other.
+fn parse_memory(packet: &[u8]) -> Option<(u64, MemoryKind)> {
+    let (number, kind) = packet.strip_prefix(&MEMORY)?.split_first_chunk()?;
+    let (kind, zero) = kind.split_first_chunk()?;
+    let number = u64::from_le_bytes(*number);
+    let kind = MemoryKind::from_wire(u32::from_le_bytes(*kind))?;
+    (number > 0 && zero == [0; 4]).then_some((number, kind))
+}
+
+/// Reads at most one packet from the socket of an established connection. Packets that came before the end of the
+/// connection are heard before it, also when this side hung up. Does not wait, whatever descriptors came.
+pub(crate) fn hear(fd: BorrowedFd<'_>) -> Heard {
+    let mut buffer = [0_u8; MOST_HEARD];
+    let (len, descriptors, cut) = match receive(fd, &mut buffer) {
+        Ok(Received::Packet { len, descriptors, cut }) => (len, descriptors, cut),
+        Ok(Received::Nothing) => return Heard::Nothing,
+        Ok(Received::HangUp) | Err(_) => return Heard::HangUp,
+    };
+    let packet = buffer.get(..len).unwrap_or_default();
+    if cut.descriptors {
+        descriptors.into_iter().for_each(discard);
+        return Heard::Cut;
     }
+    let descriptors = match (parse_memory(packet), <[OwnedFd; 1]>::try_from(descriptors)) {
+        (Some((number, kind)), Ok([memory])) => return Heard::Memory { number, kind, memory },
+        (None, Ok([memory])) => vec![memory],
+        (_, Err(descriptors)) => descriptors,
+    };
+    descriptors.into_iter().for_each(discard);
+    if packet == GOODBYE { Heard::Goodbye } else { Heard::Other(packet.to_vec()) }
 }
 
 /// Refuses everything that the peer has not sent yet; it can still read what was sent to it.
@@ -208,14 +312,25 @@ pub(crate) fn hang_up(fd: BorrowedFd<'_>) {
     let _ = net::shutdown(fd, Shutdown::Both);
 }
 
+/// Drops what is queued on a socket that was hung up, so that closing it does not wait: the kernel would close the
+/// descriptors that came with it.
+pub(crate) fn drop_unheard(fd: BorrowedFd<'_>) {
+    while let Ok(Received::Packet { descriptors, .. }) = receive(fd, &mut [0; 8]) {
+        descriptors.into_iter().for_each(discard);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
 
-    use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, fstat, memfd_create};
     use rustix::io::{FdFlags, fcntl_getfd};
+    use rustix::process::{Resource, Rlimit, setrlimit};
 
     use super::*;
+    use crate::sys::fork::testing::exit_code_of;
 
     fn descriptor() -> OwnedFd {
         memfd_create("test", MemfdFlags::CLOEXEC).unwrap()
@@ -237,18 +352,191 @@ mod tests {
         assert!(matches!(receive(b.as_fd(), &mut buffer), Ok(Received::HangUp)));
     }
 
-    #[test]
-    fn what_does_not_fit_is_said_to_be_cut() {
-        let (a, b) = pair().unwrap();
-        let many: Vec<_> = (0..9).map(|_| descriptor()).collect();
-        let many: Vec<_> = many.iter().map(AsFd::as_fd).collect();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(9))];
+    /// Sends `bytes` with as many descriptors of one file as are wanted.
+    fn send_copies(to: &OwnedFd, bytes: &[u8], of: &OwnedFd, copies: usize) {
+        let copies = vec![of.as_fd(); copies];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_RECEIVED))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        assert!(control.push(SendAncillaryMessage::ScmRights(&many)));
-        net::sendmsg(&a, &[IoSlice::new(b"0123456789")], &mut control, SEND).unwrap();
-        let mut buffer = [0; 4];
-        let Received::Packet { len, cut, .. } = receive(b.as_fd(), &mut buffer).unwrap() else { panic!() };
-        assert_eq!((len, cut), (4, Cut { bytes: true, descriptors: true }));
+        assert!(copies.is_empty() || control.push(SendAncillaryMessage::ScmRights(&copies)));
+        net::sendmsg(to, &[IoSlice::new(bytes)], &mut control, SEND).unwrap();
+    }
+
+    /// Runs `f` where no descriptor can be opened.
+    fn exit_code_without_descriptors(f: impl FnOnce() -> i32) -> i32 {
+        exit_code_of(|| {
+            setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
+            f()
+        })
+    }
+
+    #[test]
+    fn bytes_that_do_not_fit_are_said_to_be_cut() {
+        let (a, b) = pair().unwrap();
+        send(a.as_fd(), b"0123456789", &[]).unwrap();
+        let Received::Packet { len, cut, .. } = receive(b.as_fd(), &mut [0; 4]).unwrap() else { panic!() };
+        assert_eq!((len, cut), (4, Cut { bytes: true, descriptors: false }));
+    }
+
+    #[test]
+    fn every_descriptor_that_a_packet_can_carry_is_received() {
+        let (a, b) = pair().unwrap();
+        send_copies(&a, b"many", &descriptor(), MOST_RECEIVED);
+        let Received::Packet { descriptors, cut, .. } = receive(b.as_fd(), &mut [0; 4]).unwrap() else { panic!() };
+        assert_eq!((descriptors.len(), cut), (MOST_RECEIVED, Cut::default()));
+    }
+
+    #[test]
+    fn descriptors_that_cannot_be_opened_are_said_to_be_cut() {
+        let (a, b) = pair().unwrap();
+        let memory = descriptor();
+        send_memory(a.as_fd(), 1, MemoryKind::Extent, memory.as_fd()).unwrap();
+        send_copies(&a, b"", &memory, 1);
+        send_copies(&a, b"MEMITBYE", &memory, 2);
+        let code = exit_code_without_descriptors(|| i32::from(!(0..3).all(|_| matches!(hear(b.as_fd()), Heard::Cut))));
+        assert_eq!(code, 0);
+    }
+
+    #[test]
+    fn the_packet_of_memory_is_made_of_these_bytes() {
+        let golden = *b"MEMITMEM\x08\x07\x06\x05\x04\x03\x02\x01\x02\0\0\0\0\0\0\0";
+        assert_eq!(memory_packet(0x0102_0304_0506_0708, MemoryKind::Sealed), golden);
+        assert_eq!(memory_packet(1, MemoryKind::Extent), *b"MEMITMEM\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0");
+        assert_eq!(parse_memory(&golden), Some((0x0102_0304_0506_0708, MemoryKind::Sealed)));
+    }
+
+    #[test]
+    fn memory_arrives_under_its_number_and_in_order() {
+        let (a, b) = pair().unwrap();
+        let files = [descriptor(), descriptor()];
+        send_memory(a.as_fd(), 7, MemoryKind::Extent, files[0].as_fd()).unwrap();
+        send_memory(a.as_fd(), u64::MAX, MemoryKind::Sealed, files[1].as_fd()).unwrap();
+        for (file, sent) in files.iter().zip([(7, MemoryKind::Extent), (u64::MAX, MemoryKind::Sealed)]) {
+            let Heard::Memory { number, kind, memory } = hear(b.as_fd()) else { panic!() };
+            assert_eq!((number, kind), sent);
+            assert_eq!(fstat(&memory).unwrap().st_ino, fstat(file).unwrap().st_ino);
+            assert!(fcntl_getfd(&memory).unwrap().contains(FdFlags::CLOEXEC));
+        }
+        assert!(matches!(hear(b.as_fd()), Heard::Nothing));
+    }
+
+    #[test]
+    fn a_full_queue_takes_no_memory_and_does_not_wait() {
+        let (a, b) = pair().unwrap();
+        let memory = descriptor();
+        let mut sent = 0;
+        let error = loop {
+            match send_memory(a.as_fd(), sent + 1, MemoryKind::Sealed, memory.as_fd()) {
+                Ok(()) => sent += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error, Errno::AGAIN);
+        for n in 1..=sent {
+            assert!(matches!(hear(b.as_fd()), Heard::Memory { number, .. } if number == n));
+        }
+        assert!(matches!(hear(b.as_fd()), Heard::Nothing));
+    }
+
+    #[test]
+    fn what_is_no_proper_packet_of_memory_is_other_and_its_descriptors_are_closed() {
+        let good = memory_packet(1, MemoryKind::Extent);
+        let changed = |at: usize, to: u8| {
+            let mut packet = good;
+            packet[at] = to;
+            packet.to_vec()
+        };
+        let cases = [
+            (good.to_vec(), 0),
+            (good.to_vec(), 2),
+            (good.to_vec(), MOST_RECEIVED),
+            (changed(0, b'm'), 1),
+            (changed(8, 0), 1),
+            (changed(16, 0), 1),
+            (changed(16, 3), 1),
+            (changed(19, 1), 1),
+            (changed(20, 1), 1),
+            (changed(23, 0x80), 1),
+            (good[..23].to_vec(), 1),
+            ([&good[..], &[0]].concat(), 1),
+            (MEMORY.to_vec(), 1),
+            (vec![], 1),
+        ];
+        for (packet, copies) in cases {
+            let (a, b) = pair().unwrap();
+            let (reader, writer) = rustix::pipe::pipe().unwrap();
+            send_copies(&a, &packet, &writer, copies);
+            drop(writer);
+            let heard = hear(b.as_fd());
+            assert!(matches!(&heard, Heard::Other(bytes) if *bytes == packet), "{packet:?}, {copies}: {heard:?}");
+            // Returns only once the writing end is closed everywhere.
+            poll(&mut [PollFd::new(&reader, PollFlags::IN)], None).unwrap();
+        }
+    }
+
+    #[test]
+    fn descriptors_that_come_with_a_goodbye_or_a_ring_are_closed() {
+        let (a, b) = pair().unwrap();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        send_copies(&a, &GOODBYE, &writer, 1);
+        send_copies(&a, &[1], &writer, 9);
+        drop(writer);
+        assert!(matches!(hear(b.as_fd()), Heard::Goodbye));
+        assert_eq!(drain_bell(b.as_fd()), Drained { rung: true, hung_up: false });
+        poll(&mut [PollFd::new(&reader, PollFlags::IN)], None).unwrap();
+    }
+
+    #[test]
+    fn packets_sent_before_this_side_hung_up_are_still_heard() {
+        let (a, b) = pair().unwrap();
+        let memory = descriptor();
+        for number in 1..=3 {
+            send_memory(a.as_fd(), number, MemoryKind::Extent, memory.as_fd()).unwrap();
+        }
+        send_goodbye(a.as_fd());
+        hang_up(b.as_fd());
+        assert_eq!(send_memory(a.as_fd(), 4, MemoryKind::Extent, memory.as_fd()), Err(Errno::PIPE));
+        for n in 1..=3 {
+            assert!(matches!(hear(b.as_fd()), Heard::Memory { number, .. } if number == n));
+        }
+        assert!(matches!(hear(b.as_fd()), Heard::Goodbye));
+        assert!(matches!(hear(b.as_fd()), Heard::HangUp));
+    }
+
+    #[test]
+    fn packets_of_a_peer_that_closed_without_reading_are_heard_before_its_end() {
+        let (a, b) = pair().unwrap();
+        let memory = descriptor();
+        send_memory(b.as_fd(), 1, MemoryKind::Extent, memory.as_fd()).unwrap();
+        send_memory(a.as_fd(), 2, MemoryKind::Extent, memory.as_fd()).unwrap();
+        send_goodbye(a.as_fd());
+        drop(a);
+        assert!(matches!(hear(b.as_fd()), Heard::Memory { number: 2, .. }));
+        assert!(matches!(hear(b.as_fd()), Heard::Goodbye));
+        assert!(matches!(hear(b.as_fd()), Heard::HangUp));
+    }
+
+    #[test]
+    fn a_descriptor_whose_close_lingers_holds_up_nobody() {
+        use std::io::Write;
+        // A sandbox without a loopback interface has nothing that lingers.
+        let Ok(listener) = std::net::TcpListener::bind("127.0.0.1:0") else {
+            return;
+        };
+        let lingering = || {
+            let mut tcp = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            tcp.set_nonblocking(true).unwrap();
+            while tcp.write(&[0; 1 << 16]).is_ok() {}
+            tcp.set_nonblocking(false).unwrap();
+            sockopt::set_socket_linger(&tcp, Some(Duration::from_secs(2))).unwrap();
+            OwnedFd::from(tcp)
+        };
+        let (a, b) = pair().unwrap();
+        send_copies(&a, b"other", &lingering(), 1);
+        send_copies(&a, &[1], &lingering(), 1);
+        let start = std::time::Instant::now();
+        assert!(matches!(hear(b.as_fd()), Heard::Other(_)));
+        assert!(drain_bell(b.as_fd()).rung);
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     }
 
     #[test]
@@ -259,7 +547,7 @@ mod tests {
         }
         assert!(matches!(receive(a.as_fd(), &mut [0; 8]), Ok(Received::Nothing)));
         assert_eq!(drain_bell(a.as_fd()), Drained::default());
-        assert_eq!(read_farewell(a.as_fd()), Farewell::Nothing);
+        assert!(matches!(hear(a.as_fd()), Heard::Nothing));
         // Far more rings than any queue holds.
         for _ in 0..5_000 {
             ring_bell(b.as_fd()).unwrap();
@@ -288,9 +576,11 @@ mod tests {
         send(a.as_fd(), b"MEMITBYE?", &[]).unwrap();
         send(a.as_fd(), b"MEMITBY", &[]).unwrap();
         drop(a);
-        let said: Vec<_> = (0..4).map(|_| read_farewell(b.as_fd())).collect();
-        let other = |bytes: &[u8]| Farewell::Other(bytes.to_vec());
-        assert_eq!(said, [Farewell::Goodbye, other(b"MEMITBYE?"), other(b"MEMITBY"), Farewell::HangUp]);
+        assert!(matches!(hear(b.as_fd()), Heard::Goodbye));
+        for other in [&b"MEMITBYE?"[..], b"MEMITBY"] {
+            assert!(matches!(hear(b.as_fd()), Heard::Other(bytes) if bytes == other));
+        }
+        assert!(matches!(hear(b.as_fd()), Heard::HangUp));
     }
 
     #[test]

@@ -166,8 +166,8 @@ fn another_version_is_told_ours() {
     let client = place.client();
     client.say(&hello, &[]);
     let refusal = client.hear_refusal();
-    assert_eq!((refusal.code, refusal.found, refusal.expected), (RefusalCode::Version, 9, 1));
-    assert_eq!(refusal.protocol, 1);
+    assert_eq!((refusal.code, refusal.found, refusal.expected), (RefusalCode::Version, 9, 2));
+    assert_eq!(refusal.protocol, 2);
 }
 
 #[test]

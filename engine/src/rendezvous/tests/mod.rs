@@ -78,7 +78,7 @@ impl Place {
     /// What a renderer with our settings would say, and the outbox that goes with it.
     fn hello(&self) -> (Terms, OwnedFd, Arc<OwnOutbox>) {
         let config = self.config();
-        let geometry = config.geometry().unwrap();
+        let geometry = config.check().unwrap();
         let (outbox, fd) = OwnOutbox::create(geometry).unwrap();
         (terms(&config, geometry, RENDERER_ENDPOINT), fd, outbox)
     }
@@ -143,7 +143,8 @@ fn wait_readable(fd: BorrowedFd<'_>) {
 #[test]
 fn both_sides_of_a_connection_agree() {
     let place = Place::new();
-    let main = place.main(&place.config());
+    let of_main = Config { extent_size: 64 << 10, message_limit: 5, sealed_from: 6, ..place.config() };
+    let main = place.main(&of_main);
     for renderer_id in 1..=3 {
         let renderer = place.connect().unwrap();
         let at_main = main.admitted.recv().unwrap();
@@ -153,6 +154,7 @@ fn both_sides_of_a_connection_agree() {
         assert_eq!((renderer.incoming, renderer.outgoing), (at_main.outgoing, at_main.incoming));
         assert_eq!((renderer.own.key(), at_main.own.key()), (at_main.peer.key(), renderer.peer.key()));
         assert_eq!(renderer.own.geometry(), at_main.peer.geometry());
+        assert_eq!((renderer.payloads, at_main.payloads), (of_main.payload_terms(), place.config().payload_terms()));
         assert_eq!(renderer.credentials, at_main.credentials);
         assert_eq!(renderer.credentials.pid.unsigned_abs(), std::process::id());
 
@@ -161,11 +163,11 @@ fn both_sides_of_a_connection_agree() {
             wait_readable(rung.bell.as_fd());
             assert!(socket::drain_bell(rung.bell.as_fd()).rung);
             socket::send_goodbye(ringer.socket.as_fd());
-            assert_eq!(socket::read_farewell(rung.socket.as_fd()), socket::Farewell::Goodbye);
+            assert!(matches!(socket::hear(rung.socket.as_fd()), socket::Heard::Goodbye));
         }
         drop(renderer);
         wait_readable(at_main.socket.as_fd());
-        assert_eq!(socket::read_farewell(at_main.socket.as_fd()), socket::Farewell::HangUp);
+        assert!(matches!(socket::hear(at_main.socket.as_fd()), socket::Heard::HangUp));
     }
 }
 
@@ -199,7 +201,7 @@ fn the_layout_version_in_the_handshake_is_that_of_the_outbox() {
 #[test]
 fn a_setting_that_cannot_work_is_refused_by_both_sides() {
     let place = Place::new();
-    let changes: [fn(&mut Config); 7] = [
+    let changes: [fn(&mut Config); 10] = [
         |config| config.ring_capacity = 5000,
         |config| config.ring_capacity = 2 << 30,
         |config| config.reply_slots = 1,
@@ -207,6 +209,9 @@ fn a_setting_that_cannot_work_is_refused_by_both_sides() {
         |config| config.max_half_open = 0,
         |config| config.max_connections = 0,
         |config| config.handshake_deadline = Duration::ZERO,
+        |config| config.extent_size = 5 << 10,
+        |config| config.arena_limit = 1 << 20,
+        |config| config.message_limit = 0,
     ];
     for change in changes {
         let mut config = place.config();

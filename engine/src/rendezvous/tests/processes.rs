@@ -84,7 +84,7 @@ fn a_killed_main_blocks_nobody_and_leaves_nothing_to_the_next() {
 
     kill(child);
     wait_readable(renderer.pidfd.as_fd());
-    assert_eq!(socket::read_farewell(renderer.socket.as_fd()), socket::Farewell::HangUp);
+    assert!(matches!(socket::hear(renderer.socket.as_fd()), socket::Heard::HangUp));
     assert!(place.dir().join("app.sock").exists());
     assert!(matches!(place.connect().unwrap_err(), ConnectError::NotRunning { .. }));
 
@@ -156,7 +156,7 @@ fn the_end_of_a_renderers_process_shows_at_its_pidfd_and_at_its_socket() {
     assert_eq!(poll(&mut ends, Some(&Timespec::default())).unwrap(), 0);
     kill(child);
     wait_readable(at_main.pidfd.as_fd());
-    assert_eq!(socket::read_farewell(at_main.socket.as_fd()), socket::Farewell::HangUp);
+    assert!(matches!(socket::hear(at_main.socket.as_fd()), socket::Heard::HangUp));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn child_forks() {
     let code = exit_code_of(|| {
         let works = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             // What it inherited is dead, and a main of its own is not.
-            assert_eq!(socket::read_farewell(renderer.socket.as_fd()), socket::Farewell::HangUp);
+            assert!(matches!(socket::hear(renderer.socket.as_fd()), socket::Heard::HangUp));
             let main = own.main(&own.config());
             own.connect().unwrap();
             main.admitted.recv().unwrap();
@@ -233,7 +233,7 @@ fn child_forks() {
     });
     assert_eq!(code, 0);
     let at_main = main.admitted.recv().unwrap();
-    assert_eq!(socket::read_farewell(at_main.socket.as_fd()), socket::Farewell::Nothing);
+    assert!(matches!(socket::hear(at_main.socket.as_fd()), socket::Heard::Nothing));
     done();
 }
 

@@ -6,6 +6,7 @@ use std::thread;
 use rustix::pipe::pipe;
 
 use super::super::message::Welcome;
+use super::super::payloads::PayloadTerms;
 use super::*;
 
 /// A main that is played by hand, for one client.
@@ -135,21 +136,21 @@ fn a_refusal_is_heard_though_hello_was_never_read() {
 
 #[test]
 fn a_main_of_another_version_is_told_ours() {
-    let (error, told) = after(|client, terms| welcome_with(client, welcome(terms), |bytes| bytes[8] = 2));
-    assert!(matches!(error, ConnectError::VersionMismatch { found: 2, expected: 1 }), "{error}");
+    let (error, told) = after(|client, terms| welcome_with(client, welcome(terms), |bytes| bytes[8] = 3));
+    assert!(matches!(error, ConnectError::VersionMismatch { found: 3, expected: 2 }), "{error}");
     refused_as(told, RefusalCode::Version);
 }
 
 #[test]
 fn a_refusal_for_the_version_shows_both() {
     let (error, _) = after(|client, _| {
-        let refusal = Refusal { protocol: 7, ..Refusal::new(RefusalCode::Version, 1, 7, "too old") };
+        let refusal = Refusal { protocol: 7, ..Refusal::new(RefusalCode::Version, 2, 7, "too old") };
         client.say(&Message::Refuse(refusal).to_bytes(), &[]);
     });
-    assert!(matches!(error, ConnectError::VersionMismatch { found: 7, expected: 1 }), "{error}");
+    assert!(matches!(error, ConnectError::VersionMismatch { found: 7, expected: 2 }), "{error}");
     assert_eq!(
         error.to_string(),
-        "main speaks version 7 of the protocol, expected 1; use the same version of memit on both sides"
+        "main speaks version 7 of the protocol, expected 2; use the same version of memit on both sides"
     );
 }
 
@@ -168,9 +169,20 @@ fn another_payload_format_or_layout_is_refused_by_a_renderer() {
     });
     assert!(matches!(error, ConnectError::FormatMismatch { found: 0xabc, expected: 77 }), "{error}");
     refused_as(told, RefusalCode::Format);
-    let (error, told) = after(|client, terms| welcome_with(client, welcome(Terms { layout: 2, ..terms }), |_| {}));
-    assert!(matches!(error, ConnectError::LayoutMismatch { found: 2, expected: 1 }), "{error}");
+    let (error, told) = after(|client, terms| welcome_with(client, welcome(Terms { layout: 3, ..terms }), |_| {}));
+    assert!(matches!(error, ConnectError::LayoutMismatch { found: 3, expected: 2 }), "{error}");
     refused_as(told, RefusalCode::Layout);
+}
+
+#[test]
+fn terms_for_payloads_that_cannot_be_are_refused_by_a_renderer() {
+    let (error, told) = after(|client, terms| {
+        let payloads = PayloadTerms { extent_size: 5000, ..terms.payloads };
+        welcome_with(client, welcome(Terms { payloads, ..terms }), |_| {});
+    });
+    let ConnectError::Protocol { text } = &error else { panic!("{error}") };
+    assert!(text.contains("extents have 5000 bytes"), "{text}");
+    refused_as(told, RefusalCode::BadMessage);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Memory that is made here.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, FallocateFlags, MemfdFlags};
+use rustix::fs::{self, FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Resource, getrlimit};
 
@@ -24,8 +24,8 @@ pub enum CreateError {
     },
     /// There is not enough memory to reserve.
     #[error(
-        "could not reserve {needed} bytes of shared memory ({source}); free memory, or \
-         configure smaller rings"
+        "could not reserve {needed} bytes of shared memory ({source}); free memory, or use \
+         smaller rings and messages"
     )]
     OutOfMemory {
         /// How many bytes were asked for.
@@ -36,7 +36,7 @@ pub enum CreateError {
     /// The process may not make files of that size, which memory files are, too.
     #[error(
         "the file size limit of this process is {limit} bytes, and {needed} are needed; raise \
-         it (ulimit -f), or configure smaller rings"
+         it (ulimit -f), or use smaller rings and messages"
     )]
     FileSizeLimit {
         /// How many bytes were asked for.
@@ -63,28 +63,47 @@ pub enum CreateError {
 /// Makes `size` bytes of zeroed memory that this process can write and whoever gets the descriptor can only read.
 pub(crate) fn create(name: &str, size: usize) -> Result<(OwnedFd, ReadWriteMap), CreateError> {
     let needed = size as u64;
+    let (fd, map) = reserve(name, size)?;
+    put_seals(fd.as_fd(), SEALS, needed)?;
+    if !is_writable_map_refused(fd.as_fd()).map_err(create_failed("mmap", needed))? {
+        return Err(NOT_ENFORCED);
+    }
+    Ok((fd, map))
+}
+
+/// A sandbox's memfd, when it takes seals and does not keep to them.
+pub(super) const NOT_ENFORCED: CreateError =
+    CreateError::Unsupported { missing: "the seals of a memfd are kept, but not enforced" };
+
+/// Makes `size` zeroed bytes, reserved and mapped for writing, and not sealed.
+pub(super) fn reserve(name: &str, size: usize) -> Result<(OwnedFd, ReadWriteMap), CreateError> {
+    let needed = size as u64;
+    let fd = open_for(name, needed)?;
+    retry_on_intr(|| fs::fallocate(&fd, FallocateFlags::empty(), 0, needed))
+        .map_err(create_failed("fallocate", needed))?;
+    let map = ReadWriteMap::new(fd.as_fd(), size).map_err(create_failed("mmap", needed))?;
+    Ok((fd, map))
+}
+
+/// Opens an empty memfd that may grow to `needed` bytes.
+pub(super) fn open_for(name: &str, needed: u64) -> Result<OwnedFd, CreateError> {
     if let Some(limit) = getrlimit(Resource::Fsize).current.filter(|&limit| limit < needed) {
         // Going on would not fail, but raise SIGXFSZ.
         return Err(CreateError::FileSizeLimit { needed, limit });
     }
-    let failed = |call| move |error: Errno| create_failed(call, error, needed);
-    let fd = open(name).map_err(failed("memfd_create"))?;
-    retry_on_intr(|| fs::fallocate(&fd, FallocateFlags::empty(), 0, needed)).map_err(failed("fallocate"))?;
-    let map = ReadWriteMap::new(fd.as_fd(), size).map_err(failed("mmap"))?;
-    match fs::fcntl_add_seals(&fd, SEALS) {
-        Ok(()) => {}
-        Err(Errno::INVAL) => {
-            return Err(CreateError::Unsupported { missing: "the seal F_SEAL_FUTURE_WRITE is unknown" });
-        }
-        Err(error) => return Err(create_failed("F_ADD_SEALS", error, needed)),
-    }
-    if !fs::fcntl_get_seals(&fd).map_err(failed("F_GET_SEALS"))?.contains(SEALS) {
+    open(name).map_err(create_failed("memfd_create", needed))
+}
+
+/// Adds `seals`, and looks whether they are there.
+pub(super) fn put_seals(fd: BorrowedFd<'_>, seals: SealFlags, needed: u64) -> Result<(), CreateError> {
+    fs::fcntl_add_seals(fd, seals).map_err(|error| match error {
+        Errno::INVAL => CreateError::Unsupported { missing: "a seal is unknown (F_SEAL_FUTURE_WRITE, perhaps)" },
+        error => create_failed("F_ADD_SEALS", needed)(error),
+    })?;
+    if !fs::fcntl_get_seals(fd).map_err(create_failed("F_GET_SEALS", needed))?.contains(seals) {
         return Err(CreateError::Unsupported { missing: "the seals of a memfd are not kept" });
     }
-    if !is_writable_map_refused(fd.as_fd()).map_err(failed("mmap"))? {
-        return Err(CreateError::Unsupported { missing: "the seals of a memfd are kept, but not enforced" });
-    }
-    Ok((fd, map))
+    Ok(())
 }
 
 /// Opens a memfd that cannot be executed, where the kernel knows that (Linux 6.3).
@@ -96,14 +115,17 @@ pub(super) fn open(name: &str) -> Result<OwnedFd, Errno> {
     }
 }
 
-fn create_failed(call: &'static str, error: Errno, needed: u64) -> CreateError {
-    let source = error.into();
-    match error {
-        Errno::NOSPC | Errno::NOMEM | Errno::FBIG => CreateError::OutOfMemory { needed, source },
-        Errno::MFILE | Errno::NFILE => CreateError::NoDescriptors { source },
-        Errno::NOSYS => CreateError::Unsupported { missing: "memfd_create, or fallocate on a memfd, is missing" },
-        Errno::OPNOTSUPP => CreateError::Unsupported { missing: "memory of a memfd cannot be reserved" },
-        _ => CreateError::Failed { call, source },
+/// What it means that `call` failed on new memory of `needed` bytes.
+pub(super) fn create_failed(call: &'static str, needed: u64) -> impl Fn(Errno) -> CreateError {
+    move |error| {
+        let source = error.into();
+        match error {
+            Errno::NOSPC | Errno::NOMEM | Errno::FBIG => CreateError::OutOfMemory { needed, source },
+            Errno::MFILE | Errno::NFILE => CreateError::NoDescriptors { source },
+            Errno::NOSYS => CreateError::Unsupported { missing: "memfd_create, or fallocate on a memfd, is missing" },
+            Errno::OPNOTSUPP => CreateError::Unsupported { missing: "memory of a memfd cannot be reserved" },
+            _ => CreateError::Failed { call, source },
+        }
     }
 }
 
@@ -116,7 +138,7 @@ mod tests {
     use std::ptr;
     use std::sync::atomic::Ordering;
 
-    use rustix::fs::{Mode, OFlags, SealFlags};
+    use rustix::fs::{Mode, OFlags};
     use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mprotect, munmap};
     use rustix::process::{Rlimit, setrlimit};
 
@@ -184,7 +206,7 @@ mod tests {
 
     #[test]
     fn each_want_is_told_apart() {
-        let error = |error| create_failed("fallocate", error, 7);
+        let error = create_failed("fallocate", 7);
         assert!(matches!(error(Errno::NOSPC), CreateError::OutOfMemory { needed: 7, .. }));
         assert!(matches!(error(Errno::MFILE), CreateError::NoDescriptors { .. }));
         assert!(matches!(error(Errno::OPNOTSUPP), CreateError::Unsupported { .. }));

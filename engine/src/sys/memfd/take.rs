@@ -8,12 +8,14 @@
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, Stat};
-use rustix::io::Errno;
+use rustix::fs::{self, SealFlags, Stat};
+use rustix::io::{self, Errno};
 
-use super::SEALS;
+use super::create::CreateError;
+use super::sealed::check_enforcement;
+use super::{SEALS, WRITE_SEALS};
 use crate::sys::discard::discard;
-use crate::sys::map::ReadOnlyMap;
+use crate::sys::map::{ReadOnlyMap, SealedMap};
 
 /// From linux/magic.h.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
@@ -80,6 +82,12 @@ pub enum MemoryRefused {
         /// The memory's size.
         size: u64,
     },
+    /// It could not be established that seals count for anything here, and what is read in place depends on it.
+    #[error("whether seals are enforced could not be established: {source}")]
+    Unverified {
+        /// What memory of our own came to.
+        source: CreateError,
+    },
     /// Another call failed.
     #[error("{call} failed on the peer's memory: {source}; pass a memfd that is open for reading")]
     Failed {
@@ -90,10 +98,56 @@ pub enum MemoryRefused {
     },
 }
 
+impl MemoryRefused {
+    /// Whether this process lacked what it takes, rather than the memory what it should have.
+    pub(crate) fn is_for_want_of_resources(&self) -> bool {
+        match self {
+            Self::Unverified { .. } => true,
+            Self::Failed { source, .. } => matches!(
+                source.raw_os_error(),
+                Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::EAGAIN)
+            ),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a descriptor is of shared memory at all, so that closing it does not wait. Does not wait, whatever it is.
+pub(crate) fn is_memory(fd: BorrowedFd<'_>) -> bool {
+    #[allow(clippy::useless_conversion, reason = "not an i64 on every architecture")]
+    let on_tmpfs = || fs::fstatfs(fd).is_ok_and(|found| i64::from(found.f_type) == TMPFS_MAGIC);
+    fs::fcntl_get_seals(fd).is_ok() && on_tmpfs()
+}
+
 /// Maps a peer's memory for reading, when it is sealed, plain, fully reserved, and of a size within `sizes`. Closes
 /// the descriptor either way. Does not wait, whatever the descriptor is.
 pub(crate) fn take(fd: OwnedFd, sizes: RangeInclusive<u64>) -> Result<(ReadOnlyMap, usize), MemoryRefused> {
-    let taken = inspect(fd.as_fd(), sizes).and_then(|inspected| map_inspected(fd.as_fd(), inspected));
+    take_as(fd, SEALS, sizes, ReadOnlyMap::new)
+}
+
+/// Maps a peer's memory that nobody can write any more, when it is sealed so, plain, fully reserved, and of exactly
+/// `len` bytes. Closes the descriptor either way. Does not wait, whatever the descriptor is.
+pub(crate) fn take_sealed(fd: OwnedFd, len: u64) -> Result<SealedMap, MemoryRefused> {
+    if let Err(source) = check_enforcement() {
+        discard(fd);
+        return Err(MemoryRefused::Unverified { source });
+    }
+    let map = |fd: BorrowedFd<'_>, len| {
+        // SAFETY: `take_as` maps what it found to be shmem with WRITE_SEALS and of that size, and this kernel was
+        // just found to enforce them.
+        unsafe { SealedMap::new(fd, len) }
+    };
+    take_as(fd, WRITE_SEALS, len..=len, map).map(|(map, _)| map)
+}
+
+fn take_as<M>(
+    fd: OwnedFd,
+    seals: SealFlags,
+    sizes: RangeInclusive<u64>,
+    map: impl FnOnce(BorrowedFd<'_>, usize) -> io::Result<M>,
+) -> Result<(M, usize), MemoryRefused> {
+    let inspected = inspect(fd.as_fd(), seals, sizes);
+    let taken = inspected.and_then(|inspected| map_inspected(fd.as_fd(), inspected, map));
     match taken {
         // Known to be shmem, whose close does not wait.
         Ok(_) => drop(fd),
@@ -108,11 +162,11 @@ struct Inspected {
     reserved: u64,
 }
 
-fn inspect(fd: BorrowedFd<'_>, sizes: RangeInclusive<u64>) -> Result<Inspected, MemoryRefused> {
+fn inspect(fd: BorrowedFd<'_>, expected: SealFlags, sizes: RangeInclusive<u64>) -> Result<Inspected, MemoryRefused> {
     // First, since it alone is safe on any descriptor.
     let seals = fs::fcntl_get_seals(fd).map_err(|error| MemoryRefused::NotMemory { source: error.into() })?;
-    if !seals.contains(SEALS) {
-        return Err(MemoryRefused::Unsealed { found: seals.bits(), expected: SEALS.bits() });
+    if !seals.contains(expected) {
+        return Err(MemoryRefused::Unsealed { found: seals.bits(), expected: expected.bits() });
     }
     #[allow(clippy::useless_conversion, reason = "not an i64 on every architecture")]
     let found = i64::from(fs::fstatfs(fd).map_err(take_failed("fstatfs"))?.f_type);
@@ -134,9 +188,13 @@ fn inspect(fd: BorrowedFd<'_>, sizes: RangeInclusive<u64>) -> Result<Inspected, 
     Ok(Inspected { size: usize::try_from(size).map_err(|_| refused())?, reserved })
 }
 
-fn map_inspected(fd: BorrowedFd<'_>, inspected: Inspected) -> Result<(ReadOnlyMap, usize), MemoryRefused> {
+fn map_inspected<M>(
+    fd: BorrowedFd<'_>,
+    inspected: Inspected,
+    map: impl FnOnce(BorrowedFd<'_>, usize) -> io::Result<M>,
+) -> Result<(M, usize), MemoryRefused> {
     let Inspected { size, reserved: before } = inspected;
-    let map = ReadOnlyMap::new(fd, size).map_err(take_failed("mmap"))?;
+    let map = map(fd, size).map_err(take_failed("mmap"))?;
     // Where holes could not be looked for: pages that came with the map were charged to us. Unmapped, and with the
     // descriptor closed, they are the owner's to keep or to free.
     let after = reserved(&fs::fstat(fd).map_err(take_failed("fstat"))?);
@@ -320,7 +378,7 @@ mod tests {
     fn holes_that_could_not_be_looked_for_are_found_by_what_the_map_cost() {
         let fd = holes_hidden_behind_the_end();
         let unseen = Inspected { size: SIZE, reserved: reserved(&fs::fstat(&fd).unwrap()) };
-        let error = map_inspected(fd.as_fd(), unseen).unwrap_err();
+        let error = map_inspected(fd.as_fd(), unseen, ReadOnlyMap::new).unwrap_err();
         assert!(matches!(error, MemoryRefused::Sparse { reserved: 0, size: 65_536 }), "{error}");
     }
 

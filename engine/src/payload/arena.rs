@@ -1,0 +1,329 @@
+//! The sender's memory for payloads: extents, and what the ledger says of them.
+//!
+//! A sender takes a lock of its own process twice for a large payload. Nobody holds that lock while bytes are copied or
+//! memory is made. Whoever asks for memory first reads what the peer has given back since.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use rustix::io::Errno;
+
+use super::ledger::{Block, Ledger, Limits, Room};
+use super::{MOST_MEMORIES, MOST_OUTSTANDING};
+use crate::link::Link;
+use crate::outbox::{GIVE_BACKS, PeerOutbox};
+use crate::rendezvous::PayloadLimits;
+use crate::sys::fork::ForkFd;
+use crate::sys::map::ReadWriteMap;
+use crate::sys::memfd::{self, CreateError};
+
+/// What was ever retired toward a peer that is not trusted is at most this many times what the arena may hold: it may
+/// keep what it says it has unmapped.
+const MOST_RETIRED: u64 = 16;
+
+/// The payload memory of one connection, in one direction.
+pub(crate) struct Arena {
+    limits: PayloadLimits,
+    peer: Arc<PeerOutbox>,
+    link: Weak<Link>,
+    state: Mutex<State>,
+    /// How often this side has taken back what it had not sent, which makes room as well.
+    released: AtomicU64,
+}
+
+struct State {
+    ledger: Ledger,
+    extents: Vec<Extent>,
+    /// How many give-backs of the peer were read.
+    given: u64,
+    /// A sweep is to come.
+    is_swept: bool,
+    /// Memories that the peer is to forget and could not be told of yet.
+    to_retire: Vec<u64>,
+    closed: bool,
+}
+
+struct Extent {
+    number: u64,
+    map: Arc<ReadWriteMap>,
+    /// The descriptor, until the peer has got it.
+    unpassed: Option<ForkFd>,
+}
+
+/// A block that its borrower alone may write.
+pub(super) struct Borrowed {
+    pub(super) block: Block,
+    pub(super) map: Arc<ReadWriteMap>,
+    /// Whether the peer may lack the extent.
+    pub(super) is_unpassed: bool,
+}
+
+/// How things were when there was no room: who waits for some waits for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    given: u64,
+    released: u64,
+}
+
+/// Why there is no memory for a payload.
+#[derive(Debug)]
+pub(crate) enum NoMemory {
+    /// Not before something is given back.
+    Full(Seen),
+    /// The machine has none.
+    Refused(CreateError),
+    /// The peer gave back what it does not have.
+    Violation(String),
+    /// The connection has ended.
+    Ended,
+}
+
+/// What was lent with the answer to a call, should its caller not take it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lent {
+    Block(Block),
+    Sealed(u64),
+}
+
+impl Arena {
+    pub(crate) fn new(limits: PayloadLimits, is_trusted: bool, peer: Arc<PeerOutbox>, link: Weak<Link>) -> Arc<Self> {
+        let most_retired = if is_trusted { u64::MAX } else { (limits.arena_limit as u64).saturating_mul(MOST_RETIRED) };
+        let ledger = Ledger::new(Limits {
+            extent_size: limits.extent_size,
+            arena_limit: limits.arena_limit,
+            most_outstanding: MOST_OUTSTANDING,
+            most_memories: MOST_MEMORIES,
+            most_retired,
+        });
+        let state =
+            State { ledger, extents: Vec::new(), given: 0, is_swept: false, to_retire: Vec::new(), closed: false };
+        Arc::new(Self { limits, peer, link, state: Mutex::new(state), released: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn limits(&self) -> &PayloadLimits {
+        &self.limits
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the state, brought up to what the peer has given back.
+    fn current(&self) -> Result<MutexGuard<'_, State>, NoMemory> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(NoMemory::Ended);
+        }
+        let given = self.peer.load_given();
+        if given != state.given {
+            // SYNC give-back: pairs with the release store of the count. What the peer read of a block it has read
+            // before the block is written again.
+            fence(Ordering::Acquire);
+            state.collect(given, &self.peer)?;
+        }
+        Ok(state)
+    }
+
+    /// A block of `len` bytes, which are no more than an extent has.
+    pub(super) fn borrow(&self, len: usize) -> Result<Borrowed, NoMemory> {
+        let mut made = None;
+        loop {
+            let mut state = self.current()?;
+            match state.ledger.allocate(len) {
+                Ok(block) => return Ok(state.borrowed(block)),
+                Err(Room::Wait) => return Err(self.full(&state)),
+                Err(Room::Extent) => {}
+            }
+            if let Some((fd, map)) = made.take() {
+                self.add_extent(&mut state, fd, map);
+                continue;
+            }
+            // It takes a while, so that others are let in: they may be giving back, or passing descriptors.
+            drop(state);
+            made = Some(memfd::create("memit-extent", self.limits.extent_size).map_err(NoMemory::Refused)?);
+        }
+    }
+
+    fn full(&self, state: &State) -> NoMemory {
+        NoMemory::Full(Seen { given: state.given, released: self.released.load(Ordering::SeqCst) })
+    }
+
+    fn add_extent(&self, state: &mut State, fd: OwnedFd, map: ReadWriteMap) {
+        let number = state.ledger.add_extent();
+        state.extents.push(Extent { number, map: Arc::new(map), unpassed: Some(ForkFd::new(fd)) });
+        self.sweep_later(state);
+    }
+
+    /// Has the library's thread look after the extents, and what is to be retired, in a while.
+    fn sweep_later(&self, state: &mut State) {
+        if !state.is_swept
+            && let Some(link) = self.link.upgrade()
+        {
+            state.is_swept = link.sweep_later();
+        }
+    }
+
+    /// Says that the peer may give the block back from now on.
+    pub(super) fn lend(&self, block: &Block) {
+        self.lock().ledger.lend(block);
+    }
+
+    /// Takes back a block that the peer has not got.
+    pub(super) fn cancel(&self, block: &Block) {
+        if self.lock().ledger.cancel(block) {
+            self.release();
+        }
+    }
+
+    /// Whether there is room for `len` bytes of sealed memory. If it is for want of extents that lie unused, they are
+    /// retired, and there may be soon.
+    pub(super) fn look_for_sealed(&self, len: usize) -> Result<(), NoMemory> {
+        let mut state = self.current()?;
+        if state.ledger.has_room_for_sealed(len) {
+            return Ok(());
+        }
+        let unused = state.ledger.retire_free();
+        if let Some(link) = self.link.upgrade() {
+            self.retire(&mut state, unused, &|number| link.publish_retirement(number));
+        }
+        if state.ledger.has_room_for_sealed(len) { Ok(()) } else { Err(self.full(&state)) }
+    }
+
+    /// Enters `len` bytes of sealed memory that was made; its number.
+    pub(super) fn admit_sealed(&self, len: usize) -> Result<u64, NoMemory> {
+        let mut state = self.current()?;
+        state.ledger.admit_sealed(len).map_err(|_| self.full(&state))
+    }
+
+    pub(super) fn lend_sealed(&self, number: u64) {
+        self.lock().ledger.lend_sealed(number);
+    }
+
+    pub(super) fn cancel_sealed(&self, number: u64) {
+        if self.lock().ledger.cancel_sealed(number) {
+            self.release();
+        }
+    }
+
+    /// Takes back what the peer has got with an answer that it does not take. Sealed memory stays lent until the peer
+    /// has forgotten it, which `retire` has it do.
+    pub(crate) fn abandon(&self, lent: Lent, retire: impl Fn(u64) -> bool) {
+        match lent {
+            Lent::Block(block) => self.cancel(&block),
+            Lent::Sealed(number) if retire(number) => {}
+            Lent::Sealed(number) => {
+                let mut state = self.lock();
+                state.to_retire.push(number);
+                self.sweep_later(&mut state);
+            }
+        }
+    }
+
+    /// There is room that the peer has not made.
+    fn release(&self) {
+        // SYNC room-released: SeqCst with `Link::wait_for_room`: of a thread that makes room and one about to sleep for
+        // some, at least one sees the other.
+        self.released.fetch_add(1, Ordering::SeqCst);
+        if let Some(link) = self.link.upgrade() {
+            link.room_was_made();
+        }
+    }
+
+    /// Whether there may be room where there was none.
+    pub(crate) fn has_changed(&self, seen: Seen) -> bool {
+        self.peer.load_given() != seen.given || self.released.load(Ordering::SeqCst) != seen.released
+    }
+
+    /// Passes an extent, unless that has been done. Of several threads that want it one does; the others wait for it.
+    pub(super) fn pass_extent(
+        &self,
+        number: u64,
+        send: impl FnOnce(BorrowedFd<'_>) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let mut state = self.lock();
+        if let Some(extent) = state.extents.iter_mut().find(|extent| extent.number == number)
+            && let Some(fd) = &extent.unpassed
+        {
+            send(fd.as_fd())?;
+            extent.unpassed = None;
+        }
+        Ok(())
+    }
+
+    /// Retires the extents that were not used since the last sweep, and what could not be before, by having `tell` tell
+    /// the peer, if that works out. Whether to come again.
+    pub(crate) fn sweep(&self, tell: impl Fn(u64) -> bool) -> Result<bool, NoMemory> {
+        let mut state = self.current()?;
+        state.to_retire.retain(|number| !tell(*number));
+        let idle = state.ledger.sweep();
+        self.retire(&mut state, idle, &tell);
+        // Those that retire are unmapped by who reads that they were given back, which may be nobody else.
+        state.is_swept = state.ledger.wants_sweep() || state.ledger.awaits_extents() || !state.to_retire.is_empty();
+        Ok(state.is_swept)
+    }
+
+    /// No sweep comes.
+    pub(crate) fn sweep_failed(&self) {
+        self.lock().is_swept = false;
+    }
+
+    fn retire(&self, state: &mut State, extents: Vec<u64>, tell: &impl Fn(u64) -> bool) {
+        for number in extents {
+            if state.extent(number).unpassed.is_some() {
+                // The peer has never heard of it.
+                state.ledger.discard(number);
+                state.extents.retain(|extent| extent.number != number);
+                self.release();
+            } else if !tell(number) {
+                state.ledger.unretire(number);
+            }
+        }
+    }
+
+    /// Lets go of everything that nobody writes to: the connection has ended.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let extents = std::mem::take(&mut state.extents);
+        drop(state);
+        drop(extents);
+    }
+}
+
+impl State {
+    fn collect(&mut self, given: u64, peer: &PeerOutbox) -> Result<(), NoMemory> {
+        let new = given.wrapping_sub(self.given);
+        if new > GIVE_BACKS {
+            let text = format!("it has given back {new} times at once, and {GIVE_BACKS} is the most that it was lent");
+            return Err(NoMemory::Violation(text));
+        }
+        while self.given != given {
+            let entry = peer.read_give_back(self.given).map_err(|wrong| NoMemory::Violation(wrong.to_string()))?;
+            self.given = self.given.wrapping_add(1);
+            let gone = self.ledger.give_back(entry).map_err(|wrong| NoMemory::Violation(wrong.to_string()))?;
+            if let Some(number) = gone {
+                self.extents.retain(|extent| extent.number != number);
+            }
+        }
+        Ok(())
+    }
+
+    fn borrowed(&self, block: Block) -> Borrowed {
+        let extent = self.extent(block.memory);
+        Borrowed { block, map: Arc::clone(&extent.map), is_unpassed: extent.unpassed.is_some() }
+    }
+
+    fn extent(&self, number: u64) -> &Extent {
+        match self.extents.iter().find(|extent| extent.number == number) {
+            Some(extent) => extent,
+            None => unreachable!("the ledger names the extents that there are"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Arena {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Arena").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,257 @@
+//! Memory to write a payload to, and payloads that are ready to be sent.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::mem;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::arena::{Arena, Borrowed, Lent, NoMemory};
+use super::ledger::Block;
+use super::location::Location;
+use crate::sys::fork::{Epoch, ForkFd};
+use crate::sys::map::ReadWriteMap;
+use crate::sys::memfd::{CreateError, Unsealed};
+use crate::sys::socket::MemoryKind;
+
+/// Memory that the peer will read where it is written: a message's bytes, until they are sent.
+///
+/// It holds zeros, or bytes of earlier messages to the same peer. Dropping it gives it back.
+pub struct Loan {
+    arena: Arc<Arena>,
+    memory: Memory,
+    len: usize,
+    epoch: Epoch,
+}
+
+enum Memory {
+    /// None is needed for no bytes.
+    Empty,
+    Block(Borrowed),
+    Sealed {
+        number: u64,
+        file: Unsealed,
+        map: ReadWriteMap,
+    },
+}
+
+/// A payload in memory that the peer can give back once it was sent. Dropping it takes the memory back.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    arena: Arc<Arena>,
+    payload: Payload,
+    is_sent: bool,
+    epoch: Epoch,
+}
+
+#[derive(Debug)]
+enum Payload {
+    Block { block: Block, len: usize, is_unpassed: bool },
+    Sealed { number: u64, len: usize, fd: ForkFd },
+}
+
+impl Loan {
+    /// Memory for a message of `len` bytes, which are within the limits.
+    pub(crate) fn new(arena: &Arc<Arena>, len: usize) -> Result<Self, NoMemory> {
+        let memory = if len == 0 {
+            Memory::Empty
+        } else if len <= arena.limits().extent_size {
+            Memory::Block(arena.borrow(len)?)
+        } else {
+            arena.look_for_sealed(len)?;
+            let (file, map) = Unsealed::mapped(NAME, len).map_err(NoMemory::Refused)?;
+            Memory::Sealed { number: arena.admit_sealed(len)?, file, map }
+        };
+        Ok(Self { arena: Arc::clone(arena), memory, len, epoch: Epoch::current() })
+    }
+
+    pub(crate) fn belongs_to(&self, arena: &Arc<Arena>) -> bool {
+        Arc::ptr_eq(&self.arena, arena)
+    }
+
+    /// The bytes are written. `None` for no bytes.
+    pub(crate) fn stage(mut self) -> Result<Option<Staged>, CreateError> {
+        let (arena, len) = (&self.arena, self.len);
+        let payload = match mem::replace(&mut self.memory, Memory::Empty) {
+            Memory::Empty => return Ok(None),
+            Memory::Block(Borrowed { block, is_unpassed, .. }) => {
+                arena.lend(&block);
+                Payload::Block { block, len, is_unpassed }
+            }
+            Memory::Sealed { number, file, map } => {
+                // Memory that can be written anywhere cannot be sealed.
+                drop(map);
+                seal(arena, number, file, len)?
+            }
+        };
+        Ok(Some(Staged::new(arena, payload)))
+    }
+
+    /// Where its bytes are, for as long as `self` lives.
+    fn address(&self) -> NonNull<u8> {
+        assert!(self.epoch.is_current(), "a loan is its process's own and cannot be used in a fork of it");
+        match &self.memory {
+            Memory::Empty => NonNull::<u128>::dangling().cast(),
+            Memory::Block(Borrowed { block, map, .. }) => map.region(block.offset, self.len),
+            Memory::Sealed { map, .. } => map.region(0, self.len),
+        }
+    }
+}
+
+/// What the memory of sealed payloads is called in `/proc/*/maps`.
+const NAME: &str = "memit-payload";
+
+fn seal(arena: &Arc<Arena>, number: u64, file: Unsealed, len: usize) -> Result<Payload, CreateError> {
+    match file.seal() {
+        Ok(fd) => {
+            arena.lend_sealed(number);
+            Ok(Payload::Sealed { number, len, fd: ForkFd::new(fd) })
+        }
+        Err(error) => {
+            arena.cancel_sealed(number);
+            Err(error)
+        }
+    }
+}
+
+impl Deref for Loan {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `address` gives that many mapped bytes, which stay mapped while `self` lives. They are this loan's
+        // alone: the ledger has them held, so that no other loan overlaps them whatever the peer gives back, and
+        // other processes cannot write them.
+        unsafe { slice::from_raw_parts(self.address().as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Loan {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`. Nothing reads them before they are sent: the peer has not been told of them.
+        unsafe { slice::from_raw_parts_mut(self.address().as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        if !self.epoch.is_current() {
+            // A thread of the parent may hold the lock.
+            return;
+        }
+        match mem::replace(&mut self.memory, Memory::Empty) {
+            Memory::Empty => {}
+            Memory::Block(borrowed) => self.arena.cancel(&borrowed.block),
+            Memory::Sealed { number, file, map } => {
+                drop((map, file));
+                self.arena.cancel_sealed(number);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Loan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loan").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl Staged {
+    /// Copies a payload, which is not empty and within the limits, to where the peer will read it.
+    pub(crate) fn copy_of(arena: &Arc<Arena>, bytes: &[u8]) -> Result<Self, NoMemory> {
+        let (len, limits) = (bytes.len(), arena.limits());
+        if len <= limits.extent_size && len < limits.sealed_from {
+            let mut loan = Loan::new(arena, len)?;
+            loan.copy_from_slice(bytes);
+            return match loan.stage().map_err(NoMemory::Refused)? {
+                Some(staged) => Ok(staged),
+                None => unreachable!("no bytes lie in their frame"),
+            };
+        }
+        arena.look_for_sealed(len)?;
+        let file = Unsealed::with_bytes(NAME, bytes).map_err(NoMemory::Refused)?;
+        let number = arena.admit_sealed(len)?;
+        Ok(Self::new(arena, seal(arena, number, file, len).map_err(NoMemory::Refused)?))
+    }
+
+    fn new(arena: &Arc<Arena>, payload: Payload) -> Self {
+        Self { arena: Arc::clone(arena), payload, is_sent: false, epoch: Epoch::current() }
+    }
+
+    /// Has the peer get the extent that the payload is in, if it may lack it; before space is claimed for the frame, so
+    /// that nobody who waits for the same extent holds up the ring. `send` sends a descriptor without waiting.
+    pub(crate) fn pass_extent(
+        &self,
+        send: impl FnOnce(u64, MemoryKind, BorrowedFd<'_>) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        match &self.payload {
+            Payload::Block { block, is_unpassed: true, .. } => {
+                self.arena.pass_extent(block.memory, |fd| send(block.memory, MemoryKind::Extent, fd))
+            }
+            Payload::Block { .. } | Payload::Sealed { .. } => Ok(()),
+        }
+    }
+
+    /// Has the peer get sealed memory; once space is claimed, so that none is passed that no frame names.
+    pub(crate) fn pass_sealed(
+        &self,
+        send: impl FnOnce(u64, MemoryKind, BorrowedFd<'_>) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        match &self.payload {
+            Payload::Block { .. } => Ok(()),
+            Payload::Sealed { number, fd, .. } => send(*number, MemoryKind::Sealed, fd.as_fd()),
+        }
+    }
+
+    /// The payload's length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        match &self.payload {
+            Payload::Block { len, .. } | Payload::Sealed { len, .. } => *len,
+        }
+    }
+
+    /// Where the payload lies.
+    pub(crate) fn location(&self) -> Location {
+        match &self.payload {
+            Payload::Block { block, len, .. } => Location::Block {
+                memory: block.memory,
+                generation: block.generation,
+                offset: block.offset as u64,
+                len: *len as u64,
+            },
+            Payload::Sealed { number, len, .. } => Location::Sealed { memory: *number, len: *len as u64 },
+        }
+    }
+
+    /// What it will be when it was sent.
+    pub(crate) fn lent(&self) -> Lent {
+        match &self.payload {
+            Payload::Block { block, .. } => Lent::Block(*block),
+            Payload::Sealed { number, .. } => Lent::Sealed(*number),
+        }
+    }
+
+    /// The peer has been told, or is just being: the memory is its to give back.
+    pub(crate) fn sent(mut self) {
+        self.is_sent = true;
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // In a forked child a thread of the parent may hold the lock.
+        if self.is_sent || !self.epoch.is_current() {
+            return;
+        }
+        match &self.payload {
+            Payload::Block { block, .. } => self.arena.cancel(block),
+            Payload::Sealed { number, .. } => self.arena.cancel_sealed(*number),
+        }
+    }
+}
