@@ -43,8 +43,8 @@ impl<Side> Builder<Side> {
         self.with(|config| config.trust = trust)
     }
 
-    /// Bytes of the ring to each peer: a power of two from 4 KiB to 1 GiB. A message is at most an eighth of it.
-    /// Default 256 KiB.
+    /// Bytes of the ring to each peer: a power of two from 4 KiB to 1 GiB. What is longer than an eighth of it goes
+    /// outside of the ring, see [`extent_size`](Self::extent_size). Default 256 KiB.
     #[must_use]
     pub fn ring_capacity(self, bytes: usize) -> Self {
         self.with(|config| config.ring_capacity = bytes)
@@ -60,6 +60,53 @@ impl<Side> Builder<Side> {
     #[must_use]
     pub fn backlog_limit(self, bytes: usize) -> Self {
         self.with(|config| config.backlog_limit = bytes)
+    }
+
+    /// Bytes of one message, or of one answer to a call: what is longer is not sent. At least 1. Of the two ends of a
+    /// connection the lower setting holds. Default 1 GiB.
+    ///
+    /// Whatever is set, a message of a type with `#[memit::message]` has at most 2 GiB - 1: its offsets are 32 bits wide.
+    #[must_use]
+    pub fn message_limit(self, bytes: usize) -> Self {
+        self.with(|config| config.message_limit = bytes)
+    }
+
+    /// Bytes of one piece of the arena, the shared memory for messages that do not fit the ring. A message that is
+    /// longer than a piece goes in memory that is made for it.
+    ///
+    /// A multiple of 4,096 from 64 KiB to 1 GiB. Of the two ends of a connection the lower setting holds. Default 4 MiB.
+    #[must_use]
+    pub fn extent_size(self, bytes: usize) -> Self {
+        self.with(|config| config.extent_size = bytes)
+    }
+
+    /// Bytes of one arena: how much shared memory the messages take that are on their way or kept by their receiver, for
+    /// each connection and direction. A sender that would need more waits, or is told.
+    ///
+    /// At least [`extent_size`](Self::extent_size). Of the two ends of a connection the lower setting holds. Default
+    /// 64 MiB.
+    #[must_use]
+    pub fn arena_limit(self, bytes: usize) -> Self {
+        self.with(|config| config.arena_limit = bytes)
+    }
+
+    /// Bytes from which on messages to this endpoint come in memory of their own, which their sender seals. They are
+    /// looked at where they lie and not copied first, but to seal
+    /// them and to map them costs more than the copy, at every size. Default `usize::MAX`: none that fits a piece of the
+    /// arena.
+    ///
+    /// It bears only upon messages that do not fit the ring, and those that are longer than a piece of the arena come
+    /// like that anyway. Under [full trust](Trust::full) only the latter do, whatever is set here.
+    #[must_use]
+    pub fn sealed_from(self, bytes: usize) -> Self {
+        self.with(|config| config.sealed_from = bytes)
+    }
+
+    /// Time for which a piece of the arena lies unused before it is given back to the system; [`Duration::MAX`] for
+    /// never. Default 5 s.
+    #[must_use]
+    pub fn arena_idle(self, time: Duration) -> Self {
+        self.with(|config| config.arena_idle = time)
     }
 
     /// Time for a whole handshake; a peer that takes longer is dropped. Default 5 s.

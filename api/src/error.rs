@@ -15,8 +15,9 @@ use crate::{EncodeError, Failure, Peer};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// No space now: in the ring for [`try_send`](crate::Sender::try_send) and
-    /// [`broadcast`](crate::IpcMain::broadcast), in the queue behind it for whoever sends from the dispatching thread.
+    /// No space now: in the ring or, for a large message, in the shared memory beside it for
+    /// [`try_send`](crate::Sender::try_send) and [`broadcast`](crate::IpcMain::broadcast); in the queue behind the ring
+    /// or in that memory for whoever sends from the dispatching thread.
     #[error("the peer has not made space for {len} more bytes; send again later, or send less")]
     Full {
         /// The message's length in bytes.
@@ -28,9 +29,9 @@ pub enum SendError {
         /// The message's length in bytes.
         len: usize,
     },
-    /// This connection can never carry the message.
+    /// The message is longer than the two ends agreed on when they connected.
     #[error(
-        "a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces"
+        "a message of {len} bytes was to be sent and may have {max}; raise message_limit at both ends or send it in pieces"
     )]
     TooLarge {
         /// The message's length in bytes.
@@ -38,6 +39,9 @@ pub enum SendError {
         /// The most that one message may have, in bytes.
         max: usize,
     },
+    /// The system has no memory, no descriptor or no mapping left for a large message. The text says which.
+    #[error("no shared memory for the message: {0}")]
+    NoMemory(Arc<str>),
     /// The sending thread is the one that would have to make space.
     #[error("the ring to the peer is full, and this very thread dispatches the peer; use try_send or another thread")]
     WouldDeadlock,
@@ -127,15 +131,15 @@ pub enum CallError {
         "the other side's dispatching thread waits for this one; call from another thread, or send a message instead"
     )]
     WouldDeadlock,
-    /// No space for the message, in the queue of the dispatching thread.
+    /// No space for the message, in the queue of the dispatching thread or in the shared memory for large ones.
     #[error("the peer has not made space for {len} more bytes; call again later, or send less")]
     Full {
         /// The message's length in bytes.
         len: usize,
     },
-    /// This connection can never carry the message.
+    /// The message is longer than the two ends agreed on when they connected.
     #[error(
-        "a message of {len} bytes was to be sent and at most {max} fit; raise the ring capacity or send it in pieces"
+        "a message of {len} bytes was to be sent and may have {max}; raise message_limit at both ends or send it in pieces"
     )]
     TooLarge {
         /// The message's length in bytes.
@@ -143,6 +147,9 @@ pub enum CallError {
         /// The most that the message of a call may have, in bytes.
         max: usize,
     },
+    /// The system has no memory, no descriptor or no mapping left for a large message. The text says which.
+    #[error("no shared memory for the message: {0}")]
+    NoMemory(Arc<str>),
     /// The connection ended before the answer came.
     #[error("no answer: {0}")]
     Disconnected(#[source] Disconnect),
@@ -157,13 +164,14 @@ pub enum CallError {
     Channel(#[from] ChannelError),
 }
 
-/// Why [`Event::set_return_value`](crate::Event::set_return_value) returned nothing.
+/// Why [`Event::set_return_value`](crate::Event::set_return_value) returned nothing. The caller was told so, unless the
+/// value could not be encoded: then it still waits for one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReturnError {
-    /// The value does not fit.
+    /// The value is longer than the two ends agreed on when they connected.
     #[error(
-        "a value of {len} bytes was to be returned and at most {max} fit; raise the ring capacity or send it in pieces"
+        "a value of {len} bytes was to be returned and may have {max}; raise message_limit at both ends or send it in pieces"
     )]
     TooLarge {
         /// The value's length in bytes.
@@ -171,6 +179,18 @@ pub enum ReturnError {
         /// The most that a returned value may have, in bytes.
         max: usize,
     },
+    /// No space for a large value now: the peer keeps so many that no more may be on their way to it.
+    #[error(
+        "the peer has not given back the memory for a value of {len} bytes; it keeps payloads, so raise arena_limit at both \
+         ends or have it drop some"
+    )]
+    Full {
+        /// The value's length in bytes.
+        len: usize,
+    },
+    /// The system has no memory, no descriptor or no mapping left for a large value. The text says which.
+    #[error("no shared memory for the value: {0}")]
+    NoMemory(Arc<str>),
     /// The value could not be encoded.
     #[error("the value could not be encoded: {0}")]
     Encode(#[from] EncodeError),
@@ -308,6 +328,7 @@ impl From<memit_engine::SendError> for SendError {
             Engine::Full { len } => Self::Full { len },
             Engine::Timeout { len } => Self::Timeout { len },
             Engine::TooLarge { len, max } => Self::TooLarge { len, max },
+            Engine::NoMemory(text) => Self::NoMemory(text),
             Engine::WouldDeadlock => Self::WouldDeadlock,
             Engine::Disconnected(reason) => Self::Disconnected(reason),
             Engine::Forked => Self::Forked,
@@ -326,6 +347,7 @@ impl From<memit_engine::CallError> for CallError {
             Engine::SchemaMismatch(text) => Self::SchemaMismatch(text),
             Engine::ReplyFailed(text) => Self::ReplyFailed(text),
             Engine::Timeout => Self::Timeout,
+            Engine::NoMemory(text) => Self::NoMemory(text),
             Engine::WouldDeadlock => Self::WouldDeadlock,
             Engine::TooLarge { len, max } => Self::TooLarge { len, max },
             Engine::Disconnected(reason) => Self::Disconnected(reason),
@@ -342,11 +364,25 @@ impl From<SendError> for CallError {
             SendError::Full { len } => Self::Full { len },
             SendError::Timeout { .. } => Self::Timeout,
             SendError::TooLarge { len, max } => Self::TooLarge { len, max },
+            SendError::NoMemory(text) => Self::NoMemory(text),
             SendError::WouldDeadlock => Self::WouldDeadlock,
             SendError::Disconnected(reason) => Self::Disconnected(reason),
             SendError::Forked => Self::Forked,
             SendError::Encode(error) => Self::Encode(error),
             SendError::Channel(error) => Self::Channel(error),
+        }
+    }
+}
+
+impl ReturnError {
+    /// Why a value was not returned; `None` where nobody waits for it any more.
+    pub(crate) fn of(error: memit_engine::ReplyError) -> Option<Self> {
+        use memit_engine::ReplyError as Engine;
+        match error {
+            Engine::TooLarge { len, max } => Some(Self::TooLarge { len, max }),
+            Engine::Full { len } => Some(Self::Full { len }),
+            Engine::NoMemory(text) => Some(Self::NoMemory(text)),
+            _ => None,
         }
     }
 }

@@ -8,11 +8,14 @@ use std::{
     sync::Arc,
 };
 
-use memit_engine::{CallToken, ReplyError, ReplyStatus};
+use memit_engine::{CallToken, Incoming, Kept, Link, ReplyStatus};
 
 use crate::{
-    Emitter, EncodeAs, Failure, IntoChannel, InvalidPayload, Payload, Peer, ReturnError, SendError, Sender,
-    emitter::dispatch::Logged, encode,
+    Emitter, EncodeAs, EncodeError, Failure, IntoChannel, InvalidPayload, Payload, Peer, Retained, ReturnError,
+    SendError, Sender,
+    emitter::dispatch::Logged,
+    encode::{self, Encoded},
+    sender::{COPIED, lend},
 };
 
 /// One message on its way through the listeners.
@@ -30,7 +33,11 @@ where
     T: Payload + ?Sized,
     R: Payload + ?Sized,
 {
-    pub(crate) fn new(delivery: &'e Delivery<'e>) -> Self {
+    /// # Safety
+    ///
+    /// `delivery.view::<T>()` was `Ok`.
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn new(delivery: &'e Delivery<'e>) -> Self {
         Self { delivery, types: PhantomData }
     }
 
@@ -61,19 +68,30 @@ where
         if call.answered.get() {
             return Ok(());
         }
-        encode::with_encoded::<R, M, _>(value, |bytes| {
-            match self.delivery.sender.link().reply(call.token, ReplyStatus::Value, bytes) {
-                Err(ReplyError::TooLarge { len, max }) => {
-                    call.answered.set(true);
-                    Err(ReturnError::TooLarge { len, max })
-                }
-                // The rest means that nobody waits any more.
-                Ok(()) | Err(_) => {
-                    call.answered.set(true);
-                    Ok(())
-                }
-            }
-        })?
+        let link = self.delivery.sender.link();
+        let returned = encode::with_encoded_or_sized::<R, M, _>(value, COPIED, |bytes| {
+            link.reply(call.token, ReplyStatus::Value, bytes).map_err(ReturnError::of)
+        })?;
+        let returned = match returned {
+            Encoded::Whole(returned) => returned,
+            Encoded::Sized(len) => return_large::<R, M>(link, call.token, value, len)?,
+        };
+        // Whatever came of it, the caller knows, or waits no more.
+        call.answered.set(true);
+        returned.or_else(|error| error.map_or(Ok(()), Err))
+    }
+
+    /// Keeps the message beyond the listener, without copying it where it lies in shared memory.
+    ///
+    /// What is kept holds up no other message. A large one stays where its sender wrote it until the last [`Retained`]
+    /// of it is dropped, and counts against [`arena_limit`](crate::Builder::arena_limit) meanwhile. Listeners that
+    /// retain one message share it.
+    #[allow(unsafe_code)]
+    pub fn retain(&self) -> Retained<T> {
+        let kept = self.delivery.kept.get_or_init(|| self.delivery.message.keep());
+        // SAFETY: an event of a `T` is made in one place, for a listener whose message `Delivery::view` has just
+        // accepted as a `T`. What is kept are the same bytes, aligned as they were.
+        unsafe { Retained::new(kept.clone()) }
     }
 
     /// Whether the peer waits for a return value.
@@ -107,12 +125,34 @@ impl<T: ?Sized, R: ?Sized, E> fmt::Debug for Event<'_, T, R, E> {
     }
 }
 
+/// Answers with a value whose encoding takes `len` bytes. The error within, if it is one to the listener, is one that the
+/// caller was told.
+#[cold]
+#[inline(never)]
+fn return_large<R, M>(
+    link: &Link,
+    call: CallToken,
+    value: &M,
+    len: usize,
+) -> Result<Result<(), Option<ReturnError>>, EncodeError>
+where
+    R: Payload + ?Sized,
+    M: EncodeAs<R> + ?Sized,
+{
+    if let Some(loan) = lend(link, value, len)? {
+        return Ok(link.reply_loan(call, loan).map_err(ReturnError::of));
+    }
+    encode::with_encoded(value, |bytes| link.reply(call, ReplyStatus::Value, bytes).map_err(ReturnError::of))
+}
+
 /// One message, whatever its types: what all its listeners share.
 pub(crate) struct Delivery<'d> {
     pub(crate) sender: &'d Sender,
     pub(crate) emitter: &'d Emitter,
     pub(crate) channel: &'d Arc<str>,
-    pub(crate) bytes: &'d [u8],
+    pub(crate) message: &'d Incoming<'d>,
+    /// What listeners retain.
+    pub(crate) kept: OnceCell<Kept>,
     pub(crate) call: Option<Call>,
     pub(crate) logged: &'d Logged,
     /// The type as which the bytes have been validated.
@@ -137,9 +177,9 @@ impl Delivery<'_> {
             // SAFETY: `valid_as` is set below only, after `T::view` accepted these very bytes as this very type. They
             // are either private to this process, borrowed for as long as this delivery lives, or, under full trust,
             // promised not to change for as long.
-            return Ok(unsafe { T::view_unchecked(self.bytes) });
+            return Ok(unsafe { T::view_unchecked(self.message.bytes) });
         }
-        let view = T::view(self.bytes)?;
+        let view = T::view(self.message.bytes)?;
         self.valid_as.set(Some(id));
         Ok(view)
     }

@@ -70,8 +70,8 @@
 //! |---|---|
 //! | make the two ends | [`IpcMain`], [`IpcRenderer`], [`Builder`] |
 //! | declare what travels | [`#[memit::message]`](macro@message), [`Channel`], [`Payload`], [`args!`], [`Value`] |
-//! | listen | [`Emitter`], [`Event`], [`ListenerId`] |
-//! | send and call | [`Sender`], [`EncodeAs`], [`Reply`] |
+//! | listen | [`Emitter`], [`Event`], [`Retained`], [`ListenerId`] |
+//! | send and call | [`Sender`], [`EncodeAs`], [`Loan`], [`Reply`] |
 //! | know who and why | [`Peer`], [`Disconnect`], [`DispatchError`], and what can go wrong in [`error`] |
 //! | set how to wait and whom to trust | [`WaitStrategy`], [`Trust`] |
 //!
@@ -91,11 +91,13 @@ mod event;
 mod failure;
 mod ipc_main;
 mod ipc_renderer;
+mod loan;
 pub mod message;
 mod outgoing;
 pub mod payload;
 mod peer;
 mod reply;
+mod retained;
 pub mod schema;
 mod sender;
 mod trust;
@@ -121,10 +123,12 @@ pub use crate::{
     failure::{Failure, Outcome, ok},
     ipc_main::{IpcMain, WeakIpcMain},
     ipc_renderer::{IpcRenderer, WeakIpcRenderer},
+    loan::Loan,
     message::Message,
     payload::{InvalidPayload, Payload, Plain},
     peer::Peer,
     reply::Reply,
+    retained::Retained,
     schema::Schema,
     sender::Sender,
     trust::{FullTrust, Trust},

@@ -72,7 +72,7 @@ impl Default for Outgoing {
 impl Outgoing {
     /// The outlet of the channel `name` with the types `types`, whose name hashes to `key`. A new one asks `signature`
     /// for its schemas.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn outlet(
         &self,
         key: u64,

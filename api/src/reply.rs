@@ -2,27 +2,47 @@
 #![allow(unsafe_code)]
 //! Invariants:
 //! 1. The bytes of a [`Reply<R>`] passed `R::view` when it was made.
-//! 2. They are private to it and never written again while it lives.
+//! 2. They do not change while it lives: they are private to this process and not written again, or in memory that the
+//!    kernel has sealed, or, under full trust, promised not to change.
 
 use std::{cell::RefCell, fmt, marker::PhantomData, mem, ops::Deref};
 
-use memit_engine::{AlignedBytes, Disconnect, Link};
+use memit_engine::{AlignedBytes, Disconnect, Kept, Link};
 
 use crate::{CallError, Payload};
 
 /// What a synchronous call returned. It derefs to the value's archived form, as a listener would see it.
 ///
-/// The value is this process's own copy, which holds up nothing at the peer, so it may be kept for any time.
+/// It may be kept for any time, and holds up nothing at the peer. A large value stays where the peer wrote it until the
+/// reply is dropped, and counts against [`arena_limit`](crate::Builder::arena_limit) meanwhile.
 pub struct Reply<R: Payload + ?Sized> {
-    buffer: Buffer,
+    bytes: Bytes,
     view: PhantomData<R::View>,
+}
+
+/// Where a value lies.
+pub(crate) enum Bytes {
+    Copied(Buffer),
+    Kept(Kept),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Copied(buffer) => buffer.0.as_slice(),
+            Self::Kept(kept) => kept,
+        }
+    }
 }
 
 impl<R: Payload + ?Sized> Reply<R> {
     /// Looks at the answer that `link` brought. One that is no valid `R` costs the peer the connection, unless it is
     /// merely more than is accepted.
-    pub(crate) fn new(buffer: Buffer, link: &Link) -> Result<Self, CallError> {
-        if let Err(invalid) = R::view(buffer.0.as_slice()) {
+    pub(crate) fn new(bytes: Bytes, link: &Link) -> Result<Self, CallError> {
+        if let Err(invalid) = R::view(&bytes) {
             if invalid.is_limit() {
                 return Err(CallError::ReplyFailed(format!("the value exceeds a limit: {invalid}")));
             }
@@ -30,7 +50,7 @@ impl<R: Payload + ?Sized> Reply<R> {
             link.disconnect(reason.clone());
             return Err(CallError::Disconnected(reason));
         }
-        Ok(Self { buffer, view: PhantomData })
+        Ok(Self { bytes, view: PhantomData })
     }
 
     /// The value itself.
@@ -45,7 +65,7 @@ impl<R: Payload + ?Sized> Deref for Reply<R> {
     #[inline]
     fn deref(&self) -> &R::View {
         // SAFETY: by 1 the bytes are valid, and by 2 they have not changed since.
-        unsafe { R::view_unchecked(self.buffer.0.as_slice()) }
+        unsafe { R::view_unchecked(&self.bytes) }
     }
 }
 

@@ -9,14 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memit_engine::{Announced, Link, Patience};
+use memit_engine::{AlignedBytes, Announced, Kept, Link, Patience};
 
 use crate::{
-    CallError, ChannelError, EncodeAs, IntoChannel, Peer, Reply, SendError,
+    CallError, ChannelError, EncodeAs, EncodeError, IntoChannel, Loan, Payload, Peer, Plain, Reply, SendError,
     emitter::table::Signature,
-    encode,
+    encode::{self, Bound, Encoded},
     outgoing::{Outgoing, Outlet},
-    reply::Buffer,
+    reply::{Buffer, Bytes},
 };
 
 /// Sends messages and calls to one peer.
@@ -111,9 +111,57 @@ impl Sender {
         self.link.is_connected()
     }
 
-    /// The longest encoding, in bytes, that a message to this peer may have.
+    /// Lends memory for a message of `len` numbers, to be filled in and sent without a copy.
+    ///
+    /// The memory is where the peer will read it. It holds zeros, or what earlier messages to this same peer left
+    /// there. It waits for memory as [`send`](Self::send) does for space; on the thread that dispatches this endpoint
+    /// it is [`Full`](SendError::Full) instead.
+    ///
+    /// ```
+    /// use memit::{Channel, IpcMain, IpcRenderer};
+    ///
+    /// const FRAME: Channel<[f32]> = Channel::new("frame");
+    ///
+    /// # let app = format!("loan-{}", std::process::id());
+    /// let main = IpcMain::bind(&app)?;
+    /// let (seen, frames) = std::sync::mpsc::channel();
+    /// main.on(FRAME, move |_, frame| seen.send((frame.len(), frame[999_999])));
+    /// let renderer = IpcRenderer::connect(&app)?;
+    ///
+    /// let mut frame = renderer.sender().loan(FRAME, 1_000_000)?;
+    /// for (at, pixel) in frame.iter_mut().enumerate() {
+    ///     *pixel = at as f32; // every number is written: what was there may be anything
+    /// }
+    /// frame.commit()?;
+    /// # let mut heard = None;
+    /// # while heard.is_none() {
+    /// #     main.run_once(std::time::Duration::from_secs(5))?;
+    /// #     heard = frames.try_recv().ok();
+    /// # }
+    /// # assert_eq!(heard, Some((1_000_000, 999_999.0)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn loan<C, P>(&self, channel: C, len: usize) -> Result<Loan<'_, P>, SendError>
+    where
+        C: IntoChannel<Message = [P]>,
+        P: Plain,
+    {
+        self.loan_by(&channel, len, Patience::ByPolicy)
+    }
+
+    /// Lends memory as [`loan`](Self::loan) does if there is some now, and reports [`SendError::Full`] otherwise.
+    pub fn try_loan<C, P>(&self, channel: C, len: usize) -> Result<Loan<'_, P>, SendError>
+    where
+        C: IntoChannel<Message = [P]>,
+        P: Plain,
+    {
+        self.loan_by(&channel, len, Patience::Now)
+    }
+
+    /// The longest encoding, in bytes, that a message to this peer may have: the lesser of the two ends'
+    /// [`message_limit`](crate::Builder::message_limit).
     pub fn max_message(&self) -> usize {
-        self.link.max_payload()
+        self.link.max_message()
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
@@ -128,10 +176,37 @@ impl Sender {
         if self.link.is_forked() {
             return Err(SendError::Forked);
         }
-        encode::with_encoded::<C::Message, M, _>(message, |bytes| {
+        let sent = encode::with_encoded_or_sized::<C::Message, M, _>(message, COPIED, |bytes| {
             let outlet = outlet(&self.outgoing, &channel)?;
             deliver(&self.link, outlet, bytes, patience)
-        })?
+        })?;
+        match sent {
+            Encoded::Whole(sent) => sent,
+            Encoded::Sized(len) => self.send_large(&channel, message, len, patience),
+        }
+    }
+
+    /// What `channel` is sent as, for what is rare.
+    #[cold]
+    #[inline(never)]
+    fn outlet<C: IntoChannel>(&self, channel: &C) -> Result<&Outlet, ChannelError> {
+        outlet(&self.outgoing, channel)
+    }
+
+    /// Sends a message whose encoding takes `len` bytes.
+    #[cold]
+    #[inline(never)]
+    fn send_large<C, M>(&self, channel: &C, message: &M, len: usize, patience: Patience) -> Result<(), SendError>
+    where
+        C: IntoChannel,
+        M: EncodeAs<C::Message> + ?Sized,
+    {
+        let outlet = self.outlet(channel)?;
+        announce(&self.link, outlet, patience)?;
+        if let Some(loan) = lend(&self.link, message, len)? {
+            return Ok(self.link.send_loan(outlet.id, loan, patience)?);
+        }
+        encode::with_encoded(message, |bytes| Ok(self.link.send(outlet.id, bytes, patience)?))?
     }
 
     fn call_by<C, M>(&self, channel: C, message: &M, deadline: Option<Instant>) -> Result<Reply<C::Return>, CallError>
@@ -143,13 +218,67 @@ impl Sender {
             return Err(CallError::Forked);
         }
         let mut reply = Buffer::take();
-        encode::with_encoded::<C::Message, M, _>(message, |bytes| {
-            let outlet = outlet(&self.outgoing, &channel)?;
-            announce(&self.link, outlet, deadline.map_or(Patience::ByPolicy, Patience::Until))?;
-            self.link.call(outlet.id, bytes, deadline, reply.bytes_mut())?;
-            Ok::<_, CallError>(())
-        })??;
-        Reply::new(reply, &self.link)
+        let answered = encode::with_encoded_or_sized::<C::Message, M, _>(message, COPIED, |bytes| {
+            self.call_with(&channel, bytes, deadline, reply.bytes_mut())
+        })?;
+        let kept = match answered {
+            Encoded::Whole(answered) => answered?,
+            Encoded::Sized(len) => self.call_large(&channel, message, len, deadline, reply.bytes_mut())?,
+        };
+        Reply::new(kept.map_or(Bytes::Copied(reply), Bytes::Kept), &self.link)
+    }
+
+    /// Calls with an encoded message. Where the value was not copied to `reply`, it is what is returned.
+    #[inline]
+    fn call_with<C: IntoChannel>(
+        &self,
+        channel: &C,
+        bytes: &[u8],
+        deadline: Option<Instant>,
+        reply: &mut AlignedBytes,
+    ) -> Result<Option<Kept>, CallError> {
+        let outlet = outlet(&self.outgoing, channel)?;
+        announce(&self.link, outlet, before(deadline))?;
+        Ok(self.link.call(outlet.id, bytes, deadline, reply)?)
+    }
+
+    /// Calls with a message whose encoding takes `len` bytes.
+    #[cold]
+    #[inline(never)]
+    fn call_large<C, M>(
+        &self,
+        channel: &C,
+        message: &M,
+        len: usize,
+        deadline: Option<Instant>,
+        reply: &mut AlignedBytes,
+    ) -> Result<Option<Kept>, CallError>
+    where
+        C: IntoChannel,
+        M: EncodeAs<C::Message> + ?Sized,
+    {
+        let outlet = self.outlet(channel)?;
+        announce(&self.link, outlet, before(deadline))?;
+        if let Some(loan) = lend(&self.link, message, len)? {
+            return Ok(self.link.call_loan(outlet.id, loan, deadline, reply)?);
+        }
+        encode::with_encoded(message, |bytes| Ok(self.link.call(outlet.id, bytes, deadline, reply)?))?
+    }
+
+    fn loan_by<C, P>(&self, channel: &C, len: usize, patience: Patience) -> Result<Loan<'_, P>, SendError>
+    where
+        C: IntoChannel<Message = [P]>,
+        P: Plain,
+    {
+        if self.link.is_forked() {
+            return Err(SendError::Forked);
+        }
+        let max = self.max_message();
+        let Some(len) = len.checked_mul(size_of::<P>()) else {
+            return Err(SendError::TooLarge { len: usize::MAX, max });
+        };
+        let outlet = self.outlet(channel)?;
+        Ok(Loan::new(&self.link, outlet, self.link.loan(len, patience)?))
     }
 }
 
@@ -169,7 +298,7 @@ impl fmt::Debug for Sender {
 }
 
 /// What `channel` is sent as: its number and schemas.
-#[inline]
+#[inline(always)]
 pub(crate) fn outlet<'o, C: IntoChannel>(outgoing: &'o Outgoing, channel: &C) -> Result<&'o Outlet, ChannelError> {
     outgoing.outlet(channel.key(), channel.name(), types::<C>(), Signature::of::<C>)
 }
@@ -181,8 +310,29 @@ pub(crate) fn deliver(link: &Link, outlet: &Outlet, bytes: &[u8], patience: Pati
     Ok(link.send(outlet.id, bytes, patience)?)
 }
 
+/// Encodes a message that takes `len` bytes to where the peer will read it. `None` if that is not to be had at once, or
+/// not worth it: the bytes are then copied there from this side's own memory, now or when there is room.
+pub(crate) fn lend<T, M>(link: &Link, message: &M, len: usize) -> Result<Option<memit_engine::Loan>, EncodeError>
+where
+    T: Payload + ?Sized,
+    M: EncodeAs<T> + ?Sized,
+{
+    if len <= link.max_inline() || len > link.max_block() {
+        return Ok(None);
+    }
+    let Ok(mut loan) = link.loan(len, Patience::Now) else { return Ok(None) };
+    encode::encode_to(message, &mut loan)?;
+    Ok(Some(loan))
+}
+
+/// What is encoded to the thread's buffer and copied from there. Beyond the first number of bytes, which is what fits a
+/// frame of the ring's default size, a piece of the second number or more ends that: the rest is only counted, and the
+/// message encoded a second time, to where the peer reads it. Bulk in one piece costs nothing to count, and is then
+/// copied once instead of twice; many small pieces cost more to encode again than to copy.
+pub(crate) const COPIED: Bound = Bound::new(32 << 10, 1 << 10);
+
 #[inline]
-fn announce(link: &Link, outlet: &Outlet, patience: Patience) -> Result<(), SendError> {
+pub(crate) fn announce(link: &Link, outlet: &Outlet, patience: Patience) -> Result<(), SendError> {
     if link.is_announced(outlet.id) {
         return Ok(());
     }
@@ -196,6 +346,10 @@ fn announce(link: &Link, outlet: &Outlet, patience: Patience) -> Result<(), Send
 #[inline]
 fn types<C: IntoChannel>() -> TypeId {
     TypeId::of::<(PhantomData<C::Message>, PhantomData<C::Return>, PhantomData<C::Error>)>()
+}
+
+fn before(deadline: Option<Instant>) -> Patience {
+    deadline.map_or(Patience::ByPolicy, Patience::Until)
 }
 
 /// The end of a wait that begins now; `None` if that is beyond what the clock can show.

@@ -511,7 +511,7 @@ fn a_try_send_that_is_refused_loses_nothing() {
 #[test]
 fn the_dispatching_thread_never_waits_for_a_peer_that_does_not_read() {
     within_deadline(|| {
-        let rig = Rig::with(|main| main.ring_capacity(4096).backlog_limit(64 << 10));
+        let rig = Rig::with(|main| main.ring_capacity(4096).backlog_limit(256 << 10));
         let log = Log::<SendError>::default();
         let errors = log.clone();
         rig.main.on("flood", move |event, _| {

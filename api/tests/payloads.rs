@@ -20,6 +20,9 @@ const BYTES: Channel<[u8], [u8]> = Channel::new("bytes");
 const NUMBERS: Channel<[f64], [f64]> = Channel::new("numbers");
 const RECORD: Channel<Record, Record> = Channel::new("record");
 
+/// An eighth of the default ring, less a header.
+const MOST_IN_A_FRAME: usize = (32 << 10) - 16;
+
 /// Around every boundary that framing has: lines, frames, words.
 fn sizes(max: usize) -> Vec<usize> {
     let mut sizes: Vec<_> = (0..200).collect();
@@ -59,8 +62,7 @@ fn calls_carry_payloads_of_all_sizes_both_ways() {
         let _running = Running::start(&rig.main);
         let renderer = rig.renderer();
         // A call's header takes 16 bytes of its frame.
-        let max = renderer.sender().max_message() - 16;
-        assert!(max >= (32 << 10) - 64, "{max}");
+        let max = MOST_IN_A_FRAME - 16;
         for size in sizes(max) {
             let sent = bytes(size);
             assert_eq!(*renderer.send_sync(BYTES, &*sent).unwrap(), *sent);
@@ -88,8 +90,7 @@ fn messages_carry_payloads_of_all_sizes() {
         let renderer = rig.renderer();
         let heard = log.clone();
         rig.main.on(BYTES, move |_, bytes| heard.push(bytes));
-        let max = renderer.sender().max_message();
-        for size in sizes(max) {
+        for size in sizes(MOST_IN_A_FRAME) {
             let sent = bytes(size);
             renderer.send(BYTES, &*sent).unwrap();
             rig.until(|| log.len() == 1);
@@ -123,41 +124,41 @@ fn borrowed_forms_are_sent_without_a_copy_of_ones_own() {
 fn what_is_too_large_is_refused_with_both_sizes() {
     within_deadline(|| {
         let rig = Rig::new();
-        let renderer = rig.builder().ring_capacity(8192).connect("app").unwrap();
+        let renderer = rig.builder().ring_capacity(8192).message_limit(100_000).connect("app").unwrap();
         let max = renderer.sender().max_message();
-        assert_eq!(max, 8192 / 8 - 16);
+        assert_eq!(max, 100_000);
         let error = renderer.send(BYTES, &*bytes(max + 1)).unwrap_err();
         assert_eq!(error, SendError::TooLarge { len: max + 1, max });
         let text = error.to_string();
         assert!(text.contains(&(max + 1).to_string()) && text.contains(&max.to_string()), "{text}");
-        let error = renderer.send_sync(BYTES, &*bytes(max)).unwrap_err();
-        assert_eq!(error, CallError::TooLarge { len: max, max: max - 16 }, "a call's header takes its place too");
+        let error = renderer.send_sync(BYTES, &*bytes(max + 1)).unwrap_err();
+        assert_eq!(error, CallError::TooLarge { len: max + 1, max });
     });
 }
 
 #[test]
 fn a_value_that_is_too_large_to_return_is_an_error_on_both_sides() {
     within_deadline(|| {
-        let rig = Rig::with(|main| main.ring_capacity(4096));
+        let rig = Rig::with(|main| main.message_limit(100_000));
         let errors = Log::<String>::default();
         let reported = errors.clone();
         rig.main.on_error(move |error| reported.push(error.to_string()));
         rig.main.on(BYTES, |event, bytes| event.set_return_value(&*bytes.repeat(2)));
         let running = Running::start(&rig.main);
-        let renderer = rig.renderer();
+        let renderer = rig.builder().message_limit(100_000).connect("app").unwrap();
         assert_eq!(*renderer.send_sync(BYTES, &*bytes(100)).unwrap(), *bytes(100).repeat(2));
-        let error = renderer.send_sync(BYTES, &*bytes(600)).unwrap_err();
+        let error = renderer.send_sync(BYTES, &*bytes(60_000)).unwrap_err();
         assert!(
-            matches!(&error, CallError::ReplyFailed(text) if text.contains("1200") && text.contains("496")),
+            matches!(&error, CallError::ReplyFailed(text) if text.contains("120000") && text.contains("100000")),
             "{error}"
         );
-        let error = renderer.send_sync(BYTES, &*bytes(100_000)).unwrap_err();
-        assert!(matches!(error, CallError::TooLarge { len: 100_000, .. }), "{error}");
+        let error = renderer.send_sync(BYTES, &*bytes(100_001)).unwrap_err();
+        assert_eq!(error, CallError::TooLarge { len: 100_001, max: 100_000 });
         // The caller is told first, and the error listeners then.
         drop(running);
         let reported = errors.take();
         assert_eq!(reported.len(), 1);
-        assert!(reported[0].contains("1200") && reported[0].contains("496"), "{}", reported[0]);
+        assert!(reported[0].contains("120000") && reported[0].contains("100000"), "{}", reported[0]);
     });
 }
 

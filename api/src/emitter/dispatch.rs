@@ -152,7 +152,8 @@ impl Handler for Dispatcher<'_> {
             sender: &connection.sender,
             emitter: self.emitter,
             channel: kind.name(),
-            bytes: message.bytes,
+            message: &message,
+            kept: OnceCell::new(),
             call,
             logged: &connection.logged,
             valid_as: Cell::new(None),
@@ -303,8 +304,9 @@ fn refuse(table: &mut Table<Callback>, delivery: &Delivery<'_>, reason: String) 
 #[cold]
 fn answer(delivery: &Delivery<'_>, call: &Call, status: ReplyStatus, text: &str) {
     call.answered.set(true);
-    let text = cut(text, MAX_REASON.min(delivery.sender.max_message()));
-    let _ = delivery.sender.link().reply(call.token, status, text.as_bytes());
+    let link = delivery.sender.link();
+    let text = cut(text, MAX_REASON.min(link.max_inline()));
+    let _ = link.reply(call.token, status, text.as_bytes());
 }
 
 /// Takes an error to the error listeners, or to the log if there are none.

@@ -296,6 +296,7 @@ impl Signature {
 }
 
 /// A listener on messages of `C`, without its types.
+#[allow(unsafe_code)]
 fn hear<C, O>(
     mut listener: impl FnMut(&mut Event<'_, C::Message, C::Return, C::Error>, &<C::Message as Payload>::View) -> O
     + Send
@@ -310,7 +311,9 @@ where
             Ok(message) => message,
             Err(invalid) => return Heard::Invalid(invalid),
         };
-        match listener(&mut Event::new(delivery), message).into_failure() {
+        // SAFETY: the delivery's view was just made.
+        let mut event = unsafe { Event::new(delivery) };
+        match listener(&mut event, message).into_failure() {
             None => Heard::Done,
             Some(failure) => Heard::Failed(failure),
         }

@@ -1,7 +1,7 @@
 //! The serializer that rkyv writes through.
 #![allow(unsafe_code)]
 
-use std::{alloc::Layout, ptr::NonNull};
+use std::{alloc::Layout, mem, process, ptr::NonNull};
 
 use rkyv::{
     Archive, Serialize, SerializeUnsized,
@@ -11,7 +11,7 @@ use rkyv::{
 
 use super::{
     EncodeError,
-    output::Output,
+    output::{Bound, Output},
     scratch::Scratch,
     twin::{BorrowedAs, Wrapped},
 };
@@ -97,16 +97,40 @@ impl Encoder {
     }
 
     #[inline]
-    pub(super) fn clear(&mut self) {
-        self.out.clear();
+    pub(super) fn clear(&mut self, bound: Bound) {
+        self.out.clear(bound);
         self.scratch.reset();
         self.nodes = 0;
         self.nesting = 0;
     }
 
+    /// The bytes that were written, unless some were only counted.
     #[inline]
-    pub(super) fn written(&self) -> &[u8] {
-        self.out.as_slice()
+    pub(super) fn written(&self) -> Option<&[u8]> {
+        self.out.written()
+    }
+
+    /// How many bytes were written or counted.
+    pub(super) fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Has what `f` encodes written to `target`; what comes beyond its end is counted only. Returns how many bytes
+    /// that was.
+    pub(super) fn write_to(
+        &mut self,
+        target: &mut [u8],
+        f: impl FnOnce(&mut Self) -> Result<(), EncodeError>,
+    ) -> Result<usize, EncodeError> {
+        self.clear(Bound::NONE);
+        let target = NonNull::from(target);
+        // SAFETY: the slice is initialized and borrowed by this function. The output is taken back, or the process
+        // ended, before that borrow ends: by `lent`, also if `f` panics.
+        let output = unsafe { Output::lent(target) };
+        let own = mem::replace(&mut self.out, output);
+        let lent = Lent { encoder: self, own, target };
+        f(&mut *lent.encoder)?;
+        Ok(lent.encoder.len())
     }
 
     /// Gives memory back that one large message left behind.
@@ -120,7 +144,7 @@ impl Encoder {
 
     #[cold]
     fn settle_large(&mut self, held: usize) {
-        if self.out.len() > held / 4 {
+        if self.written().is_some_and(|written| written.len() > held / 4) {
             self.oversized_for = 0;
             return;
         }
@@ -130,6 +154,24 @@ impl Encoder {
             self.scratch = Scratch::default();
             self.oversized_for = 0;
         }
+    }
+}
+
+/// An encoder that writes to memory that is lent to it, until this is dropped.
+struct Lent<'e> {
+    encoder: &'e mut Encoder,
+    own: Output,
+    target: NonNull<[u8]>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if !self.encoder.out.is_lent(self.target) {
+            // A `Serialize` that has its hands on two encoders, one within the other, has exchanged them, so the other
+            // one would go on writing to memory that is about to be somebody else's.
+            process::abort();
+        }
+        mem::swap(&mut self.encoder.out, &mut self.own);
     }
 }
 
@@ -212,7 +254,7 @@ mod tests {
         encoder.settle();
         assert!(encoder.out.capacity() >= 8 << 20);
         for _ in 0..KEPT_FOR {
-            encoder.clear();
+            encoder.clear(Bound::NONE);
             encoder.bytes(b"small").unwrap();
             encoder.settle();
         }
@@ -224,7 +266,7 @@ mod tests {
         let mut encoder = Encoder::new();
         let large = vec![7; 8 << 20];
         for _ in 0..2 * KEPT_FOR {
-            encoder.clear();
+            encoder.clear(Bound::NONE);
             encoder.bytes(&large).unwrap();
             encoder.settle();
         }

@@ -3,6 +3,9 @@
 //! A message is encoded into a buffer of the sending thread, which [`with_encoded`] lends out. Buffers are kept, so a
 //! thread that sends messages of similar size allocates nothing. Encoding runs user code (a hand-written `Serialize`
 //! may itself send); each nested message gets a buffer of its own.
+//!
+//! A large message with long pieces is encoded twice: once to count its bytes, without writing those that are many, and
+//! then to where they go. That takes half the time that copying them takes; for one of small pieces, twice the time.
 
 mod encoder;
 mod impls;
@@ -14,9 +17,9 @@ use std::{cell::Cell, fmt};
 
 use rkyv::rancor::{Source, Trace};
 
-#[doc(hidden)]
-pub use self::encoder::Sink;
 pub use self::encoder::{Encoder, MAX_ARCHIVE};
+#[doc(hidden)]
+pub use self::{encoder::Sink, output::Bound};
 use crate::payload::Payload;
 
 /// What can be sent on a channel that carries `T`: `T` itself, and whatever encodes to the same bytes.
@@ -91,11 +94,104 @@ where
         return Ok(f(bytes));
     }
     let mut encoder = take();
-    encoder.clear();
-    let result = message.encode_as(&mut encoder).map(|()| f(encoder.written()));
+    encoder.clear(Bound::NONE);
+    if let Err(error) = message.encode_as(&mut encoder) {
+        return Err(failed(encoder, error));
+    }
+    let Some(bytes) = encoder.written() else {
+        return Err(failed(encoder, EncodeError::TooLarge { limit: MAX_ARCHIVE }));
+    };
+    let output = f(bytes);
     // After a panic the encoder is dropped instead: it holds nothing that is missed.
     give_back(encoder);
-    result
+    Ok(output)
+}
+
+#[cold]
+fn failed(encoder: Box<Encoder>, error: EncodeError) -> EncodeError {
+    give_back(encoder);
+    error
+}
+
+/// What became of a message that is encoded if it is within a bound.
+#[doc(hidden)]
+#[derive(Debug, PartialEq, Eq)]
+pub enum Encoded<O> {
+    /// It is, and this was made of its bytes.
+    Whole(O),
+    /// It takes so many bytes.
+    Sized(usize),
+}
+
+/// Encodes `message` as [`with_encoded`] does if it is within `bound`, or bytes to begin with. Otherwise it only finds
+/// out how many bytes it takes, for [`encode_to`].
+///
+/// # Errors
+///
+/// See [`EncodeError`]; `f` is not called then.
+#[doc(hidden)]
+#[inline]
+pub fn with_encoded_or_sized<T, M, O>(
+    message: &M,
+    bound: Bound,
+    f: impl FnOnce(&[u8]) -> O,
+) -> Result<Encoded<O>, EncodeError>
+where
+    T: Payload + ?Sized,
+    M: EncodeAs<T> + ?Sized,
+{
+    if let Some(bytes) = message.encoded() {
+        return Ok(Encoded::Whole(f(bytes)));
+    }
+    let mut encoder = take();
+    encoder.clear(bound);
+    if let Err(error) = message.encode_as(&mut encoder) {
+        return Err(failed(encoder, error));
+    }
+    let Some(bytes) = encoder.written() else {
+        return Ok(Encoded::Sized(measured(encoder)));
+    };
+    let output = f(bytes);
+    give_back(encoder);
+    Ok(Encoded::Whole(output))
+}
+
+/// Encodes `message` to `target`, which has the length of its encoding and begins at a multiple of
+/// [`MAX_ALIGN`](crate::MAX_ALIGN).
+///
+/// # Errors
+///
+/// See [`EncodeError`]. Among them, that it did not take as many bytes as there are: its `Serialize` was written by
+/// hand, and does something else each time. The contents of `target` are of no use then.
+#[doc(hidden)]
+pub fn encode_to<T, M>(message: &M, target: &mut [u8]) -> Result<(), EncodeError>
+where
+    T: Payload + ?Sized,
+    M: EncodeAs<T> + ?Sized,
+{
+    let mut encoder = take();
+    let room = target.len();
+    let written = encoder.write_to(target, |encoder| message.encode_as(encoder));
+    give_back(encoder);
+    match written? {
+        written if written == room => Ok(()),
+        written => Err(unsteady(room, written)),
+    }
+}
+
+#[cold]
+fn measured(encoder: Box<Encoder>) -> usize {
+    let len = encoder.len();
+    give_back(encoder);
+    len
+}
+
+#[cold]
+fn unsteady(first: usize, then: usize) -> EncodeError {
+    EncodeError::Other(format!(
+        "it took {first} bytes when it was measured and {then} when it was written; a hand-written Serialize must \
+         write the same each time"
+    ))
 }
 
 thread_local! {

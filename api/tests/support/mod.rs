@@ -119,8 +119,14 @@ impl<E: Dispatches> Drop for Running<E> {
 }
 
 /// What listeners write down, in order.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Log<T = String>(Arc<Mutex<Vec<T>>>);
+
+impl<T> Clone for Log<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 impl<T> Default for Log<T> {
     fn default() -> Self {
