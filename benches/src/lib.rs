@@ -9,4 +9,5 @@
 pub mod machine;
 pub mod ping_pong;
 pub mod ratio;
+pub mod sealed;
 pub mod shared;

@@ -16,6 +16,21 @@ pub fn pin(nth: usize) -> io::Result<usize> {
     Ok(core)
 }
 
+/// Runs `start`, which starts a process, as a thread that may use every core that `cores` names, and pins it again: a
+/// child has the cores of who starts it.
+pub fn unpinned<T>(cores: &CpuSet, start: impl FnOnce() -> T) -> io::Result<T> {
+    let pinned = sched_getaffinity(None)?;
+    sched_setaffinity(None, cores)?;
+    let started = start();
+    sched_setaffinity(None, &pinned)?;
+    Ok(started)
+}
+
+/// The cores that the calling thread may use.
+pub fn cores() -> io::Result<CpuSet> {
+    Ok(sched_getaffinity(None)?)
+}
+
 /// Processor, kernel and compiler, a line each.
 pub fn describe() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
