@@ -98,7 +98,7 @@ impl Locked<'_> {
     }
 }
 
-/// Values that wait for room in the arena, at most one for each reply slot.
+/// Values that wait for room in the arena, no more than there can be reply slots.
 #[derive(Debug)]
 pub(crate) struct Answers {
     /// How many there are. Read without the lock in every turn.
@@ -130,21 +130,11 @@ impl Answers {
         true
     }
 
-    /// Offers each answer in turn and keeps those that have to wait; for what, the first of them says.
-    pub(crate) fn retain<R>(
-        &self,
-        mut offer: impl FnMut(CallToken, &mut Content<'static>) -> Option<R>,
-    ) -> Result<(), R> {
+    /// Offers each answer in turn and keeps those of which `waits` says that they have to wait.
+    pub(crate) fn retain(&self, mut waits: impl FnMut(CallToken, &mut Content<'static>) -> bool) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut first = None;
-        queue.retain_mut(|(call, content)| {
-            let room = offer(*call, content);
-            let waits = room.is_some();
-            first = first.take().or(room);
-            waits
-        });
+        queue.retain_mut(|(call, content)| waits(*call, content));
         self.waiting.store(queue.len(), Ordering::Release);
-        first.map_or(Ok(()), Err)
     }
 
     /// Forgets everything: the connection has ended.

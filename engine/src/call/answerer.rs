@@ -80,6 +80,11 @@ impl Answerer {
         true
     }
 
+    /// Whether `id` is still to be answered. It may cease to be at any moment.
+    pub(crate) fn is_pending(&self, id: CallId) -> bool {
+        self.slot(id).is_some_and(|slot| slot.load(Ordering::Relaxed) == word(id, PENDING))
+    }
+
     /// Begins to answer `id`; `None` if it was answered before, or its caller gave up and reused the slot.
     pub(crate) fn begin(&self, id: CallId) -> Option<Writing<'_>> {
         let slot = self.slot(id)?;

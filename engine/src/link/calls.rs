@@ -132,7 +132,7 @@ impl Link {
         };
         self.transmit_call(&mut parcel, deadline, dispatching)?;
         let answer = self.await_reply(id, deadline, dispatching, reply);
-        if matches!(answer, Err(CallError::Timeout | CallError::WouldDeadlock)) && !self.publish_abandonment(id) {
+        if matches!(answer, Err(CallError::Timeout | CallError::WouldDeadlock)) && !self.tell_abandonment(id) {
             // The peer is told before the slot's next call.
             slot.set_abandoned(Some(id));
         }
@@ -332,6 +332,9 @@ impl Link {
     /// Writes a value to where the caller will find it, and says where in its slot, if there is room. Until then it can
     /// be offered again.
     fn offer_answer(&self, call: CallToken, content: &mut Content<'_>) -> Result<Offer, Late> {
+        if !self.answers.is_pending(call.id) {
+            return Err(Late);
+        }
         if let Content::Bytes(bytes) = content {
             match Staged::copy_of(&self.arena, bytes) {
                 Ok(staged) => *content = Content::Staged(staged),
@@ -361,22 +364,27 @@ impl Link {
         Ok(Offer::Sent)
     }
 
-    /// Sends the answers that wait in the backlog; what would make room for the first that has to wait on.
-    pub(super) fn flush_answers(&self) -> Result<(), Room> {
+    /// Sends the answers that wait for room; what those wait for that still have to: room in the arena, and a time.
+    pub(super) fn flush_answers(&self) -> [Option<Room>; 2] {
+        let mut blocked = [None; 2];
         if self.unsent_answers.is_empty() {
-            return Ok(());
+            return blocked;
         }
         self.unsent_answers.retain(|call, content| {
             let len = content.len();
             let why = match self.offer_answer(call, content) {
-                Ok(Offer::Full(room)) => return Some(room),
-                Ok(Offer::Sent | Offer::Ended(_)) | Err(Late) => return None,
+                Ok(Offer::Full(room)) => {
+                    blocked[usize::from(matches!(room, Room::Later(_)))].get_or_insert(room);
+                    return true;
+                }
+                Ok(Offer::Sent | Offer::Ended(_)) | Err(Late) => return false,
                 Ok(Offer::NoMemory(text)) => ReplyError::NoMemory(text),
                 Ok(Offer::TooLarge { max }) => ReplyError::TooLarge { len, max },
             };
             let _ = self.fail(call, why);
-            None
-        })
+            false
+        });
+        blocked
     }
 
     /// Whether the peer's dispatching thread waits for us, who are about to wait for it, and we are the one to yield.

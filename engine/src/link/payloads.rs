@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::{LentReply, Link};
 use crate::call::CallId;
 use crate::error::Disconnect;
-use crate::frame::{ABANDON, Outgoing, RETIRE};
+use crate::frame::{ABANDON, Outgoing, Parcel, RETIRE};
 use crate::payload::arena::Lent;
 use crate::payload::inbound::{Given, Held, NotTaken};
 use crate::payload::location::Location;
@@ -120,9 +120,18 @@ impl Link {
         self.publish_number(RETIRE, number)
     }
 
-    /// Tells the peer that a call was given up, if there is space in the ring.
-    pub(super) fn publish_abandonment(&self, call: CallId) -> bool {
-        self.publish_number(ABANDON, call.get())
+    /// Tells the peer that a call was given up, now or from the backlog; `false` if that is full, too.
+    pub(super) fn tell_abandonment(&self, call: CallId) -> bool {
+        if self.publish_number(ABANDON, call.get()) {
+            return true;
+        }
+        let number = call.get().to_le_bytes();
+        let queued =
+            self.backlog.lock().push(&mut Parcel::new(Header { channel: 0, kind: ABANDON, flags: 0 }, &number[..]));
+        if queued && let Some(port) = self.port.upgrade() {
+            port.news();
+        }
+        queued
     }
 
     fn publish_number(&self, kind: u8, number: u64) -> bool {

@@ -83,7 +83,7 @@ pub(super) struct NoSpace {
 
 /// What the backlog waits for: the frames in it, and the answers.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Blocked([Option<Room>; 2]);
+pub(crate) struct Blocked([Option<Room>; 3]);
 
 impl Blocked {
     pub(crate) fn is_clear(self) -> bool {
@@ -158,9 +158,12 @@ impl Link {
             }
             match Loan::new(&self.arena, len) {
                 Ok(loan) => return Ok(loan),
-                Err(NoMemory::Full(_)) if thread::dispatches(self.port_token) => return Err(SendError::Full { len }),
-                Err(NoMemory::Full(seen)) => self.await_space(NoSpace { room: Room::Arena(seen), len }, patience)?,
-                Err(other) => return Err(self.without_memory(other)),
+                Err(why) => match self.offer_without_memory(why) {
+                    Offer::Full(_) if thread::dispatches(self.port_token) => return Err(SendError::Full { len }),
+                    Offer::Full(room) => self.await_space(NoSpace { room, len }, patience)?,
+                    Offer::NoMemory(text) => return Err(SendError::NoMemory(text)),
+                    _ => return Err(SendError::Disconnected(self.ended().unwrap_or(Disconnect::Died))),
+                },
             }
         }
     }
@@ -172,14 +175,6 @@ impl Link {
             Ok(Some(staged)) => Ok(Content::Staged(staged)),
             Ok(None) => Ok(Content::from(&[][..])),
             Err(refused) => Err(refused.to_string().into()),
-        }
-    }
-
-    /// Why there is no memory, but for want of room.
-    fn without_memory(&self, why: NoMemory) -> SendError {
-        match self.offer_without_memory(why) {
-            Offer::NoMemory(text) => SendError::NoMemory(text),
-            _ => SendError::Disconnected(self.ended().unwrap_or(Disconnect::Died)),
         }
     }
 
@@ -380,6 +375,7 @@ impl Link {
     pub(super) fn offer_without_memory(&self, why: NoMemory) -> Offer {
         match why {
             NoMemory::Full(seen) => Offer::Full(Room::Arena(seen)),
+            NoMemory::Later => Offer::Full(Room::later()),
             NoMemory::Refused(error) => Offer::NoMemory(error.to_string().into()),
             NoMemory::Violation(text) => {
                 self.disconnect(Disconnect::violation(text));
@@ -422,7 +418,9 @@ impl Link {
 
     /// Sends what waits in the backlog, frames and answers, as far as there is room.
     pub(crate) fn flush(&self) -> Blocked {
-        Blocked([self.flush_frames().err(), self.flush_answers().err()])
+        let frames = self.flush_frames().err();
+        let [arena, later] = self.flush_answers();
+        Blocked([frames, arena, later])
     }
 
     /// Whether anything waits in the backlog.

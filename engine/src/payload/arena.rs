@@ -71,6 +71,8 @@ pub(crate) struct Seen {
 pub(crate) enum NoMemory {
     /// Not before something is given back.
     Full(Seen),
+    /// Not before it is tried again.
+    Later,
     /// The machine has none.
     Refused(CreateError),
     /// The peer gave back what it does not have.
@@ -183,11 +185,15 @@ impl Arena {
         if state.ledger.has_room_for_sealed(len) {
             return Ok(());
         }
-        let unused = state.ledger.retire_free();
-        if let Some(link) = self.link.upgrade() {
-            self.retire(&mut state, unused, &|number| link.publish_retirement(number));
+        let unused = state.ledger.retire_free_for(len);
+        let Some(link) = self.link.upgrade() else { return Err(NoMemory::Ended) };
+        let told = self.retire(&mut state, unused, &|number| link.publish_retirement(number));
+        match state.ledger.has_room_for_sealed(len) {
+            true => Ok(()),
+            false if told => Err(self.full(&state)),
+            // Without space in the ring nobody will give them back, nor say when there is some.
+            false => Err(NoMemory::Later),
         }
-        if state.ledger.has_room_for_sealed(len) { Ok(()) } else { Err(self.full(&state)) }
     }
 
     /// Enters `len` bytes of sealed memory that was made; its number.
@@ -268,7 +274,9 @@ impl Arena {
         self.lock().is_swept = false;
     }
 
-    fn retire(&self, state: &mut State, extents: Vec<u64>, tell: &impl Fn(u64) -> bool) {
+    /// Whether the peer has been told of all of them.
+    fn retire(&self, state: &mut State, extents: Vec<u64>, tell: &impl Fn(u64) -> bool) -> bool {
+        let mut told = true;
         for number in extents {
             if state.extent(number).unpassed.is_some() {
                 // The peer has never heard of it.
@@ -277,8 +285,10 @@ impl Arena {
                 self.release();
             } else if !tell(number) {
                 state.ledger.unretire(number);
+                told = false;
             }
         }
+        told
     }
 
     /// Lets go of everything that nobody writes to: the connection has ended.

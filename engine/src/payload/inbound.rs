@@ -267,9 +267,9 @@ impl Table {
         self.passed.swap_remove(at).memory.into_owned().ok_or(gone)
     }
 
-    /// Bytes that the peer's limit is charged with.
+    /// Bytes that the peer's limit is charged with. One extent may always be made, so it is left out.
     fn charged(&self, extent_size: usize) -> u64 {
-        (self.mapped as u64 * extent_size as u64).saturating_add(self.sealed_bytes)
+        (self.mapped.saturating_sub(1) as u64 * extent_size as u64).saturating_add(self.sealed_bytes)
     }
 
     fn publish(&mut self, own: &OwnOutbox, entry: GiveBack) {

@@ -305,20 +305,33 @@ impl Ledger {
     ///
     /// Called once every period, it retires what was unused for one to two periods.
     pub(crate) fn sweep(&mut self) -> Vec<u64> {
-        self.retire_where(|extent| !std::mem::take(&mut extent.used))
+        self.retire_where(|extent, is_free| !std::mem::take(&mut extent.used) && is_free)
     }
 
-    /// Retires the extents that no block is in, as far as the limits go. Returns their numbers, as [`Ledger::sweep`] does.
-    pub(crate) fn retire_free(&mut self) -> Vec<u64> {
-        self.retire_where(|_| true)
+    /// Retires as many extents without a block as sealed memory of `len` bytes needs, as far as the limits go, and those
+    /// that retire already count; none if that would not be enough. Returns their numbers, as [`Ledger::sweep`] does.
+    pub(crate) fn retire_free_for(&mut self, len: usize) -> Vec<u64> {
+        let retiring = self.extents.iter().filter(|extent| extent.retiring).count();
+        let free = self.extents.iter().filter(|extent| !extent.retiring && extent.runs.is_whole()).count();
+        let excess = self.bytes().saturating_add(len).saturating_sub(self.arena_limit);
+        let mut needed = excess.div_ceil(self.extent_size).saturating_sub(retiring);
+        if needed > free {
+            return Vec::new();
+        }
+        self.retire_where(|_, is_free| {
+            let is_wanted = is_free && needed > 0;
+            needed -= usize::from(is_wanted);
+            is_wanted
+        })
     }
 
-    fn retire_where(&mut self, is_idle: impl Fn(&mut Extent) -> bool) -> Vec<u64> {
+    fn retire_where(&mut self, mut is_idle: impl FnMut(&mut Extent, bool) -> bool) -> Vec<u64> {
         let mut retire = Vec::new();
         for index in (0..self.extents.len()).rev() {
             let retired = self.retired_with_one_more();
             let extent = &mut self.extents[index];
-            let idle = is_idle(extent) && !extent.retiring && extent.runs.is_whole();
+            let is_free = !extent.retiring && extent.runs.is_whole();
+            let idle = is_idle(extent, is_free);
             if let Some(retired) = retired
                 && idle
                 && self.outstanding < self.most_outstanding

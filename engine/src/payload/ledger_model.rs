@@ -33,7 +33,7 @@ enum Operation {
     CancelSealed(usize),
     GiveBackSealed(usize),
     Sweep,
-    RetireFree,
+    RetireFree(usize),
     Acknowledge(usize),
     Unretire(usize),
     Discard(usize),
@@ -74,7 +74,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => index().prop_map(Operation::CancelSealed),
         2 => index().prop_map(Operation::GiveBackSealed),
         5 => Just(Operation::Sweep),
-        1 => Just(Operation::RetireFree),
+        1 => (1..SIZE * 8).prop_map(Operation::RetireFree),
         2 => index().prop_map(Operation::Acknowledge),
         1 => index().prop_map(Operation::Unretire),
         1 => index().prop_map(Operation::Discard),
@@ -288,14 +288,14 @@ impl Model {
         assert_eq!(self.ledger.sweep(), expected);
     }
 
-    fn retire_where(&mut self, is_idle: impl Fn(&Extent) -> bool) -> Vec<u64> {
+    fn retire_where(&mut self, mut is_idle: impl FnMut(&Extent) -> bool) -> Vec<u64> {
         let mut expected = Vec::new();
         let numbers: Vec<_> = self.extents.keys().rev().copied().collect();
         for number in numbers {
             let free = self.blocks.values().all(|piece| piece.block.memory != number);
             let allowed = self.may_retire() && self.outstanding() < self.limits.most_outstanding;
             let extent = self.extents.get_mut(&number).unwrap();
-            if free && allowed && is_idle(extent) && !extent.retiring {
+            if free && !extent.retiring && is_idle(extent) && allowed {
                 extent.retiring = true;
                 self.retired += SIZE as u128;
                 expected.push(number);
@@ -390,9 +390,20 @@ impl Model {
                 }
             }
             Operation::Sweep => self.sweep(),
-            Operation::RetireFree => {
-                let expected = self.retire_where(|_| true);
-                assert_eq!(self.ledger.retire_free(), expected);
+            Operation::RetireFree(len) => {
+                let bytes = (self.bytes() + len as u128).min(usize::MAX as u128);
+                let limit = self.limits.arena_limit as u128;
+                let needed =
+                    bytes.saturating_sub(limit).div_ceil(SIZE as u128).saturating_sub(self.retiring().len() as u128);
+                let is_free = |number| self.blocks.values().all(|piece| piece.block.memory != number);
+                let free = self.extents.iter().filter(|(number, extent)| !extent.retiring && is_free(**number)).count();
+                let mut left = if needed > free as u128 { 0 } else { needed };
+                let expected = self.retire_where(|_| {
+                    let is_wanted = left > 0;
+                    left = left.saturating_sub(1);
+                    is_wanted
+                });
+                assert_eq!(self.ledger.retire_free_for(len), expected);
             }
             Operation::Acknowledge(index) => {
                 if let Some(memory) = pick(index, self.retiring()) {
