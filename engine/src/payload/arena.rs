@@ -3,6 +3,7 @@
 //! A sender takes a lock of its own process twice for a large payload. Nobody holds that lock while bytes are copied or
 //! memory is made. Whoever asks for memory first reads what the peer has given back since.
 
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -49,6 +50,13 @@ struct Extent {
     map: Arc<ReadWriteMap>,
     /// The descriptor, until the peer has got it.
     unpassed: Option<ForkFd>,
+}
+
+/// The state, locked, and the extents that went when it was brought up to date: they are unmapped, which takes a while,
+/// when the lock is free again. The order of the fields is that of their drops.
+struct Current<'a> {
+    state: MutexGuard<'a, State>,
+    gone: Vec<Extent>,
 }
 
 /// A block that its borrower alone may write.
@@ -112,38 +120,51 @@ impl Arena {
     }
 
     /// Locks the state, brought up to what the peer has given back.
-    fn current(&self) -> Result<MutexGuard<'_, State>, NoMemory> {
-        let mut state = self.lock();
-        if state.closed {
+    fn current(&self) -> Result<Current<'_>, NoMemory> {
+        let mut current = Current { state: self.lock(), gone: Vec::new() };
+        if current.closed {
             return Err(NoMemory::Ended);
         }
         let given = self.peer.load_given();
-        if given != state.given {
+        if given != current.given {
             // SYNC give-back: pairs with the release store of the count. What the peer read of a block it has read
             // before the block is written again.
             fence(Ordering::Acquire);
-            state.collect(given, &self.peer)?;
+            current.collect(given, &self.peer)?;
         }
-        Ok(state)
+        Ok(current)
     }
 
     /// A block of `len` bytes, which are no more than an extent has.
     pub(super) fn borrow(&self, len: usize) -> Result<Borrowed, NoMemory> {
-        let mut made = None;
-        loop {
-            let mut state = self.current()?;
-            match state.ledger.allocate(len) {
-                Ok(block) => return Ok(state.borrowed(block)),
-                Err(Room::Wait) => return Err(self.full(&state)),
-                Err(Room::Extent) => {}
-            }
-            if let Some((fd, map)) = made.take() {
-                self.add_extent(&mut state, fd, map);
-                continue;
-            }
-            // It takes a while, so that others are let in: they may be giving back, or passing descriptors.
-            drop(state);
-            made = Some(memfd::create("memit-extent", self.limits.extent_size).map_err(NoMemory::Refused)?);
+        self.borrow_with(len, || memfd::create("memit-extent", self.limits.extent_size))
+    }
+
+    /// `make` makes an extent, if one is needed.
+    fn borrow_with(
+        &self,
+        len: usize,
+        make: impl FnOnce() -> Result<(OwnedFd, ReadWriteMap), CreateError>,
+    ) -> Result<Borrowed, NoMemory> {
+        let mut state = self.current()?;
+        match state.ledger.allocate(len) {
+            Ok(block) => return Ok(state.borrowed(block)),
+            Err(Room::Wait) => return Err(self.full(&state)),
+            Err(Room::Extent) => drop(state),
+        }
+        // It takes a while, so that others are let in: they may be giving back, or passing descriptors.
+        let mut made = Some(make().map_err(NoMemory::Refused)?);
+        let mut state = self.current()?;
+        // Also if a block has become free meanwhile: a sender that always asks a moment before its peer gives back would
+        // make an extent each time, and throw it away.
+        if state.ledger.may_add_extent()
+            && let Some((fd, map)) = made.take()
+        {
+            self.add_extent(&mut state, fd, map);
+        }
+        match state.ledger.allocate(len) {
+            Ok(block) => Ok(state.borrowed(block)),
+            Err(Room::Wait | Room::Extent) => Err(self.full(&state)),
         }
     }
 
@@ -275,13 +296,14 @@ impl Arena {
     }
 
     /// Whether the peer has been told of all of them.
-    fn retire(&self, state: &mut State, extents: Vec<u64>, tell: &impl Fn(u64) -> bool) -> bool {
+    fn retire(&self, state: &mut Current<'_>, extents: Vec<u64>, tell: &impl Fn(u64) -> bool) -> bool {
         let mut told = true;
         for number in extents {
             if state.extent(number).unpassed.is_some() {
                 // The peer has never heard of it.
                 state.ledger.discard(number);
-                state.extents.retain(|extent| extent.number != number);
+                let unused = state.remove(number);
+                state.gone.extend(unused);
                 self.release();
             } else if !tell(number) {
                 state.ledger.unretire(number);
@@ -301,22 +323,42 @@ impl Arena {
     }
 }
 
-impl State {
+impl Current<'_> {
     fn collect(&mut self, given: u64, peer: &PeerOutbox) -> Result<(), NoMemory> {
-        let new = given.wrapping_sub(self.given);
+        let Self { state, gone } = self;
+        let new = given.wrapping_sub(state.given);
         if new > GIVE_BACKS {
             let text = format!("it has given back {new} times at once, and {GIVE_BACKS} is the most that it was lent");
             return Err(NoMemory::Violation(text));
         }
-        while self.given != given {
-            let entry = peer.read_give_back(self.given).map_err(|wrong| NoMemory::Violation(wrong.to_string()))?;
-            self.given = self.given.wrapping_add(1);
-            let gone = self.ledger.give_back(entry).map_err(|wrong| NoMemory::Violation(wrong.to_string()))?;
-            if let Some(number) = gone {
-                self.extents.retain(|extent| extent.number != number);
-            }
+        while state.given != given {
+            let entry = peer.read_give_back(state.given).map_err(|wrong| NoMemory::Violation(wrong.to_string()))?;
+            state.given = state.given.wrapping_add(1);
+            let retired = state.ledger.give_back(entry).map_err(|wrong| NoMemory::Violation(wrong.to_string()))?;
+            gone.extend(retired.and_then(|number| state.remove(number)));
         }
         Ok(())
+    }
+}
+
+impl Deref for Current<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Current<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl State {
+    fn remove(&mut self, number: u64) -> Option<Extent> {
+        let at = self.extents.iter().position(|extent| extent.number == number)?;
+        Some(self.extents.swap_remove(at))
     }
 
     fn borrowed(&self, block: Block) -> Borrowed {
@@ -335,5 +377,59 @@ impl State {
 impl std::fmt::Debug for Arena {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Arena").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memit_ringbuf::Capacity;
+
+    use super::*;
+    use crate::outbox::{self, Geometry, GiveBack, OwnOutbox};
+
+    const EXTENT: usize = 64 << 10;
+
+    /// An arena without a link, and the outbox in which its peer gives back.
+    fn arena() -> (Arc<Arena>, Arc<OwnOutbox>) {
+        let geometry = Geometry { capacity: Capacity::new(4096).unwrap(), slot_count: 2 };
+        let (theirs, fd) = OwnOutbox::create(geometry).unwrap();
+        let peer = PeerOutbox::accept(fd, outbox::Limits { max_size: 1 << 20 }).unwrap();
+        let limits = PayloadLimits {
+            extent_size: EXTENT,
+            arena_limit: 4 * EXTENT,
+            message_limit: EXTENT,
+            sealed_from: usize::MAX,
+        };
+        (Arena::new(limits, false, peer, Weak::new()), theirs)
+    }
+
+    fn give_back(theirs: &OwnOutbox, n: u64, block: &Block) {
+        let (memory, generation, offset) = (block.memory, block.generation, block.offset as u64);
+        theirs.write_give_back(n, GiveBack::Block { memory, generation, offset });
+    }
+
+    /// The receiver of a whole extent gives it back a moment after the next one is asked for, each time.
+    #[test]
+    fn a_payload_that_is_asked_for_a_moment_too_early_makes_an_extent_once() {
+        let (arena, theirs) = arena();
+        let mut last = arena.borrow(EXTENT).unwrap().block;
+        arena.lend(&last);
+        let mut made = 0;
+        for n in 0..10 {
+            let mut is_given = false;
+            let next = arena
+                .borrow_with(EXTENT, || {
+                    (made, is_given) = (made + 1, true);
+                    give_back(&theirs, n, &last);
+                    memfd::create("memit-extent", EXTENT)
+                })
+                .unwrap();
+            if !is_given {
+                give_back(&theirs, n, &last);
+            }
+            arena.lend(&next.block);
+            last = next.block;
+        }
+        assert_eq!((made, arena.lock().ledger.bytes()), (1, 2 * EXTENT));
     }
 }

@@ -179,10 +179,19 @@ impl Ledger {
         Err(if self.may_add_extent() { Room::Extent } else { Room::Wait })
     }
 
-    /// Enters an extent and returns its number. Only after [`Ledger::allocate`] said [`Room::Extent`], with nothing in
-    /// between.
+    /// Whether there may be one more extent.
+    ///
+    /// One place is left to sealed memory: extents go only when they are idle, and it would wait for that. And the
+    /// first extent is not kept out by sealed memory, or all that is too large for a frame would wait for it.
+    pub(crate) fn may_add_extent(&self) -> bool {
+        (self.extents.is_empty() || self.bytes_with(self.extent_size).is_some())
+            && self.memories() < self.most_memories
+            && self.extents.len() + 1 < self.most_memories
+    }
+
+    /// Enters an extent and returns its number. Only if [`Ledger::may_add_extent`].
     pub(crate) fn add_extent(&mut self) -> u64 {
-        debug_assert!(self.may_add_extent(), "no extent was asked for: {self:?}");
+        debug_assert!(self.may_add_extent(), "there may be no more extents: {self:?}");
         let number = self.number_memory();
         self.extents.push(Extent {
             number,
@@ -398,14 +407,6 @@ impl Ledger {
 
     fn memories(&self) -> usize {
         self.extents.len() + self.sealed.len()
-    }
-
-    /// One place is left to sealed memory: extents go only when they are idle, and it would wait for that. And the
-    /// first extent is not kept out by sealed memory, or all that is too large for a frame would wait for it.
-    fn may_add_extent(&self) -> bool {
-        (self.extents.is_empty() || self.bytes_with(self.extent_size).is_some())
-            && self.memories() < self.most_memories
-            && self.extents.len() + 1 < self.most_memories
     }
 
     const fn number_memory(&mut self) -> u64 {
