@@ -11,3 +11,4 @@ pub mod ping_pong;
 pub mod ratio;
 pub mod sealed;
 pub mod shared;
+pub mod transfer;

@@ -6,8 +6,10 @@
 //! - `loan`: both sides trust each other fully and lend one another blocks of 4 KiB to 64 MiB. The listener looks at one
 //!   byte and lends a block of the same size back; half a round trip is one way. The yardstick is the block of 4 KiB.
 //! - `copy`: a stream of messages of 1 MiB, which the receiver copies before it looks at them (`Trust::None`). The
-//!   yardstick is one `memcpy` of as many bytes, into memory that is not in the copying core's cache, as the message's is
-//!   not; and, for the record, one that stays in the cache.
+//!   yardsticks are one `memcpy` of as many bytes, into memory that is not in the copying core's cache, as the message's
+//!   is not; for the record, one that stays in the cache; and the machine's own limit, the same two processes copying in
+//!   and out through bare shared memory. That one tells how fast the two cores pass lines to each other, which differs
+//!   fivefold between cores that share a cache and cores that do not.
 //! - `sealed`: what a receiver pays to map a sealed payload, read it and unmap it, against what it pays to copy one out
 //!   of a block and read that. One process, no memit: the two ways as the kernel offers them.
 
@@ -21,6 +23,8 @@ use std::time::{Duration, Instant};
 use memit::{Channel, Failure, IpcMain, IpcRenderer, SendError, Sender, Trust, WaitStrategy};
 use memit_benches::machine::{cores, describe, pin, unpinned};
 use memit_benches::sealed::{Copied, Sealed};
+use memit_benches::shared::Shared;
+use memit_benches::transfer;
 use rustix::thread::CpuSet;
 
 const LOAN_SIZES: [usize; 4] = [4 << 10, 64 << 10, 1 << 20, 64 << 20];
@@ -37,12 +41,14 @@ const SEALED_ROUNDS: usize = 15;
 const LOAN: Channel<[u8]> = Channel::new("loan");
 const BACK: Channel<[u8]> = Channel::new("back");
 const STREAM: Channel<[u8]> = Channel::new("stream");
+/// Has the renderer take part in a bare stream of as many messages.
+const BARE: Channel<u64> = Channel::new("bare");
 /// Asks how many bytes of the stream have come since it was asked last.
 const STREAMED: Channel<(), u64> = Channel::new("streamed");
 
 fn main() -> ExitCode {
     let outcome = match env::var("MEMIT_BENCH_CHILD") {
-        Ok(app) => child(&app),
+        Ok(told) => child(&told),
         Err(_) => parent(),
     };
     match outcome {
@@ -69,7 +75,9 @@ fn trust(app: &str) -> Trust {
 const EXTENT: usize = 64 << 20;
 const ARENA: usize = 256 << 20;
 
-fn child(app: &str) -> Result<(), Box<dyn Error>> {
+fn child(told: &str) -> Result<(), Box<dyn Error>> {
+    let (descriptor, app) = told.split_once(' ').ok_or("the parent told no application")?;
+    let shared = Shared::inherit(descriptor.parse()?, transfer::shared_len(MIB))?;
     pin(1)?;
     let mut builder = IpcRenderer::builder().wait(WaitStrategy::Spin).trust(trust(app));
     if matches!(trust(app), Trust::Full(_)) {
@@ -90,6 +98,11 @@ fn child(app: &str) -> Result<(), Box<dyn Error>> {
     });
     renderer
         .on(STREAMED, move |event, ()| event.set_return_value(&*total.lock().unwrap_or_else(PoisonError::into_inner)));
+    let (mut to, mut taken) = (vec![0; MIB], 0);
+    renderer.on(BARE, move |_, count| {
+        transfer::take(&shared, &mut to, taken, count.to_native());
+        taken += count.to_native();
+    });
     Ok(renderer.run()?)
 }
 
@@ -103,15 +116,16 @@ impl Drop for Child {
 }
 
 /// A main, and the renderer that is this program again.
-fn start(name: &str, cores: &CpuSet) -> Result<(IpcMain, Sender, Child), Box<dyn Error>> {
+fn start(name: &str, cores: &CpuSet, shared: &Shared) -> Result<(IpcMain, Sender, Child), Box<dyn Error>> {
     let app = format!("payloads-{}-{name}", std::process::id());
     let mut builder = IpcMain::builder().wait(WaitStrategy::Spin).trust(trust(&app));
     if matches!(trust(&app), Trust::Full(_)) {
         builder = builder.extent_size(EXTENT).arena_limit(ARENA);
     }
     let main = builder.bind(&app)?;
+    let told = format!("{} {app}", shared.descriptor());
     let mut command = Command::new(env::current_exe()?);
-    let child = Child(unpinned(cores, || command.env("MEMIT_BENCH_CHILD", &app).spawn())??);
+    let child = Child(unpinned(cores, || command.env("MEMIT_BENCH_CHILD", &told).spawn())??);
     let deadline = Instant::now() + Duration::from_secs(10);
     while main.renderers().is_empty() {
         if Instant::now() > deadline {
@@ -128,13 +142,14 @@ fn parent() -> Result<(), Box<dyn Error>> {
     let cores = cores()?;
     let core = pin(0)?;
     println!("waiting    both sides spin, pinned; this one on core {core}\n");
-    loans(&cores)?;
-    copies(&cores)?;
+    let shared = Shared::create(transfer::shared_len(MIB))?;
+    loans(&cores, &shared)?;
+    copies(&cores, &shared)?;
     sealed()
 }
 
-fn loans(cores: &CpuSet) -> Result<(), Box<dyn Error>> {
-    let (main, renderer, _child) = start("trusted", cores)?;
+fn loans(cores: &CpuSet, shared: &Shared) -> Result<(), Box<dyn Error>> {
+    let (main, renderer, _child) = start("trusted", cores, shared)?;
     let mut segments = LOAN_SIZES.map(|_| Vec::new());
     for segment in 0..=LOAN_SEGMENTS {
         for (size, taken) in LOAN_SIZES.into_iter().zip(&mut segments) {
@@ -193,13 +208,17 @@ fn lend(sender: &Sender, size: usize, round: u64) -> Result<(), SendError> {
     block.commit()
 }
 
-fn copies(cores: &CpuSet) -> Result<(), Box<dyn Error>> {
-    let (_main, renderer, _child) = start("untrusted", cores)?;
+fn copies(cores: &CpuSet, shared: &Shared) -> Result<(), Box<dyn Error>> {
+    let (_main, renderer, _child) = start("untrusted", cores, shared)?;
     let message = vec![7_u8; MIB];
     let mut cold = vec![0_u8; 128 * MIB];
-    let (mut stream, mut memcpy, mut cached) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut stream, mut memcpy, mut cached, mut bare) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut streamed = 0;
     for segment in 0..=COPY_SEGMENTS {
+        let count = COPY_MESSAGES as u64;
+        renderer.send(BARE, &count)?;
+        let through_bare =
+            gigabytes(COPY_MESSAGES * MIB, transfer::put(shared, &message, segment as u64 * count, count));
         let began = Instant::now();
         for _ in 0..COPY_MESSAGES {
             renderer.send(STREAM, &message[..])?;
@@ -223,13 +242,15 @@ fn copies(cores: &CpuSet) -> Result<(), Box<dyn Error>> {
             stream.push(took);
             memcpy.push(into_cold);
             cached.push(into_cached);
+            bare.push(through_bare);
         }
     }
     let over = |by: &[f64]| median(stream.iter().zip(by).map(|(a, b)| a / b).collect());
     println!("copy       {:>10} {:>12}", "GB/s", "stream is");
     println!("{:<10} {:>10.2}", "stream", median(stream.clone()));
     println!("{:<10} {:>10.2} {:>10.2} x", "memcpy", median(memcpy.clone()), over(&memcpy));
-    println!("{:<10} {:>10.2} {:>10.2} x\n", "cached", median(cached.clone()), over(&cached));
+    println!("{:<10} {:>10.2} {:>10.2} x", "cached", median(cached.clone()), over(&cached));
+    println!("{:<10} {:>10.2} {:>10.2} x\n", "bare", median(bare.clone()), over(&bare));
     Ok(())
 }
 
