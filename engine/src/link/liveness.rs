@@ -156,12 +156,7 @@ impl Link {
     pub(crate) fn close_sockets(&self) {
         self.sockets.unwatch();
         let open = self.sockets.open.write().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(open) = open {
-            for socket in [open.socket.as_fd(), open.bell.as_fd()] {
-                socket::hang_up(socket);
-                socket::drop_unheard(socket);
-            }
-        }
+        drop(open);
         self.backlog.lock().clear();
         self.unsent_answers.clear();
         self.arena.close();

@@ -300,24 +300,10 @@ pub(crate) fn hear(fd: BorrowedFd<'_>) -> Heard {
     if packet == GOODBYE { Heard::Goodbye } else { Heard::Other(packet.to_vec()) }
 }
 
-/// Refuses everything that the peer has not sent yet; it can still read what was sent to it.
-pub(crate) fn stop_receiving(fd: BorrowedFd<'_>) {
-    // It fails only if the connection is over.
-    let _ = net::shutdown(fd, Shutdown::Read);
-}
-
 /// Ends both directions, so that every copy of the peer's end sees a hang-up, wherever our own copies are.
 pub(crate) fn hang_up(fd: BorrowedFd<'_>) {
     // It fails only if the connection is over, which is what is wanted.
     let _ = net::shutdown(fd, Shutdown::Both);
-}
-
-/// Drops what is queued on a socket that was hung up, so that closing it does not wait: the kernel would close the
-/// descriptors that came with it.
-pub(crate) fn drop_unheard(fd: BorrowedFd<'_>) {
-    while let Ok(Received::Packet { descriptors, .. }) = receive(fd, &mut [0; 8]) {
-        descriptors.into_iter().for_each(discard);
-    }
 }
 
 #[cfg(test)]
@@ -331,6 +317,7 @@ mod tests {
 
     use super::*;
     use crate::sys::fork::testing::exit_code_of;
+    use crate::sys::peer_socket::PeerSocket;
 
     fn descriptor() -> OwnedFd {
         memfd_create("test", MemfdFlags::CLOEXEC).unwrap()
@@ -533,9 +520,11 @@ mod tests {
         let (a, b) = pair().unwrap();
         send_copies(&a, b"other", &lingering(), 1);
         send_copies(&a, &[1], &lingering(), 1);
+        send_copies(&a, b"unheard", &lingering(), 2);
         let start = std::time::Instant::now();
         assert!(matches!(hear(b.as_fd()), Heard::Other(_)));
         assert!(drain_bell(b.as_fd()).rung);
+        drop(PeerSocket::new(b));
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     }
 
