@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::MOST_MEMORIES;
+use super::budget::{Budget, Overdrawn};
 use super::location::Location;
 use crate::link::Link;
 use crate::outbox::{GiveBack, OwnOutbox};
@@ -30,10 +30,7 @@ struct Table {
     /// Passed, and not used yet.
     passed: Vec<Passed>,
     extents: Vec<Arc<Extent>>,
-    /// How many extents are mapped: those above, and those that were retired while something of them was kept.
-    mapped: usize,
-    sealed: usize,
-    sealed_bytes: u64,
+    budget: Budget,
     /// How many give-backs were published.
     given: u64,
     closed: bool,
@@ -93,6 +90,12 @@ pub(crate) enum NotTaken {
     NoResources(String),
 }
 
+impl From<Overdrawn> for NotTaken {
+    fn from(overdrawn: Overdrawn) -> Self {
+        Self::Wrong(overdrawn.to_string())
+    }
+}
+
 impl Inbound {
     pub(crate) fn new(limits: PayloadLimits, link: Weak<Link>) -> Self {
         Self { limits, link, table: Mutex::default() }
@@ -112,8 +115,8 @@ impl Inbound {
             Err(format!("it passed a descriptor as memory number {number} that is of none"))
         } else if table.knows(number) {
             Err(format!("it passed memory number {number} a second time"))
-        } else if table.passed.len() + table.mapped + table.sealed >= MOST_MEMORIES {
-            Err(format!("it passed more than {MOST_MEMORIES} pieces of memory that were not given back"))
+        } else if let Err(overdrawn) = table.budget.pass() {
+            Err(overdrawn.to_string())
         } else {
             table.passed.push(Passed { number, kind, memory: ForkFd::new(memory) });
             return Ok(());
@@ -157,14 +160,8 @@ impl Inbound {
             return Ok(Arc::clone(extent));
         }
         let memory = table.claim(number, MemoryKind::Extent)?;
+        table.budget.admit_extent(&self.limits)?;
         let size = self.limits.extent_size;
-        let most = self.limits.arena_limit;
-        // Sealed memory is left out: the peer may have counted this extent before a sealed memory that came first.
-        if (table.mapped + 1).saturating_mul(size) > most {
-            return Err(NotTaken::Wrong(format!(
-                "it passed more extents than {most} bytes hold, the agreed arena limit"
-            )));
-        }
         let (map, _) = memfd::take(memory, size as u64..=size as u64).map_err(refused)?;
         let extent = Arc::new(Extent {
             number,
@@ -172,7 +169,6 @@ impl Inbound {
             is_retired: AtomicBool::new(false),
             link: Weak::clone(&self.link),
         });
-        table.mapped += 1;
         table.extents.push(Arc::clone(&extent));
         Ok(extent)
     }
@@ -181,15 +177,7 @@ impl Inbound {
         self.check_len(len)?;
         let mut table = self.table();
         let memory = table.claim(number, MemoryKind::Sealed)?;
-        let most = self.limits.arena_limit as u64;
-        // One may always come, however large.
-        if table.sealed != 0 && table.charged(self.limits.extent_size).saturating_add(len) > most {
-            return Err(NotTaken::Wrong(format!(
-                "it passed more payloads than {most} bytes hold, the agreed arena limit"
-            )));
-        }
-        table.sealed += 1;
-        table.sealed_bytes += len;
+        table.budget.admit_sealed(len, &self.limits)?;
         drop(table);
         // Made before the map: if there is none the memory counts as given back.
         let mut sealed = Sealed { number, len, map: None, link: Weak::clone(&self.link) };
@@ -211,6 +199,7 @@ impl Inbound {
             return Err(NotTaken::Missing { memory: number });
         };
         let unused = table.passed.swap_remove(at);
+        table.budget.forget();
         table.publish(own, GiveBack::Memory { memory: number });
         drop((table, unused));
         Ok(())
@@ -224,12 +213,11 @@ impl Inbound {
                 GiveBack::Block { memory, generation, offset: offset as u64 }
             }
             Given::Extent { memory } => {
-                table.mapped -= 1;
+                table.budget.end_extent();
                 GiveBack::Memory { memory }
             }
             Given::Sealed { memory, len } => {
-                table.sealed -= 1;
-                table.sealed_bytes -= len;
+                table.budget.end_sealed(len);
                 GiveBack::Memory { memory }
             }
         };
@@ -265,11 +253,6 @@ impl Table {
         }
         let gone = NotTaken::Missing { memory: number };
         self.passed.swap_remove(at).memory.into_owned().ok_or(gone)
-    }
-
-    /// Bytes that the peer's limit is charged with. One extent may always be made, so it is left out.
-    fn charged(&self, extent_size: usize) -> u64 {
-        (self.mapped.saturating_sub(1) as u64 * extent_size as u64).saturating_add(self.sealed_bytes)
     }
 
     fn publish(&mut self, own: &OwnOutbox, entry: GiveBack) {

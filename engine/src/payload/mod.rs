@@ -8,6 +8,7 @@
 //! | `arena`    | the sender's memory, as the ledger says                                      |
 //! | `loan`     | memory to write a payload to, and one that is ready to be sent               |
 //! | `inbound`  | the peer's memory at the receiver                                            |
+//! | `budget`   | how much of it there may be                                                  |
 //! | `private`  | the receiver's own copy                                                      |
 //! | `kept`     | payloads that outlive their listener                                         |
 //!
@@ -20,6 +21,9 @@
 //! either used again or forgotten by its owner.
 
 pub(crate) mod arena;
+mod budget;
+#[cfg(test)]
+mod budget_model;
 pub(crate) mod inbound;
 pub(crate) mod kept;
 pub(crate) mod ledger;
