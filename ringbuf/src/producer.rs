@@ -159,6 +159,14 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
         }
     }
 
+    /// Whether a claim for a payload of `len` bytes would find room now; another thread's may come first.
+    ///
+    /// # Errors
+    /// What [`try_claim`](Self::try_claim) would say.
+    pub fn check_room(&self, len: usize) -> Result<(), ClaimError> {
+        self.make_room(self.frame_size(len)?)
+    }
+
     /// Says why there is no room for a frame of `size` bytes, or that there is by now.
     #[cold]
     #[inline(never)]

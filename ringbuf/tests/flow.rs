@@ -151,3 +151,28 @@ fn a_read_outside_the_payload_panics_and_leaves_the_frame() {
     }
     consumer.poll().unwrap().unwrap().copy_to(&mut [0; 16]);
 }
+
+#[test]
+fn room_is_checked_as_a_claim_would_find_it_and_nothing_is_claimed() {
+    let (producer, mut consumer, _) = ring();
+    assert_eq!(producer.check_room(513), Err(ClaimError::TooLarge { len: 513, max: producer.max_payload() }));
+    loop {
+        let (checked, tail) = (producer.check_room(100), producer.tail());
+        match producer.try_claim(100) {
+            Ok(claim) => {
+                assert_eq!((checked, claim.abort()), (Ok(()), ()));
+                assert_eq!(producer.tail(), tail + 128);
+            }
+            Err(refused) => {
+                assert_eq!(checked, Err(refused));
+                break;
+            }
+        }
+    }
+    assert!(consumer.poll().unwrap().is_none());
+    consumer.publish_head();
+    assert_eq!(producer.check_room(100), Ok(()));
+    let guard = producer.exclusive().unwrap();
+    assert_eq!(producer.check_room(100), Err(ClaimError::Held));
+    drop(guard);
+}

@@ -14,6 +14,7 @@ use crate::error::{Disconnect, SendError};
 use crate::frame::{ANNOUNCE, CALL, Content, MESSAGE, MORE, Outgoing, Parcel};
 use crate::payload::arena::{NoMemory, Seen};
 use crate::payload::loan::{Loan, Staged};
+use crate::payload::location::Location;
 use crate::sys::barrier;
 use crate::thread;
 
@@ -249,6 +250,9 @@ impl Link {
     /// Sends a frame behind what waits in the backlog, by `patience`.
     #[cold]
     fn transmit(&self, parcel: &mut Parcel<'_>, patience: Patience) -> Result<(), SendError> {
+        if patience == Patience::Now && self.would_copy_in_vain(parcel) {
+            return Err(SendError::Full { len: parcel.len() });
+        }
         loop {
             if let Some(refusal) = self.refusal() {
                 return Err(refusal.into());
@@ -256,6 +260,18 @@ impl Link {
             let Some(full) = self.offer_or_queue(parcel)? else { return Ok(()) };
             self.await_space(full, patience)?;
         }
+    }
+
+    /// Whether a message is to be copied to where the peer will read it, and then there is no space to say where. Whoever
+    /// waits or queues up needs the copy later, so this is for those who do neither.
+    fn would_copy_in_vain(&self, parcel: &Parcel<'_>) -> bool {
+        let is_copied = matches!(parcel.content, Content::Bytes(_))
+            && parcel.len() > self.max_inline()
+            && parcel.len() <= self.max_message();
+        is_copied
+            && self.is_usable()
+            && !thread::dispatches(self.port_token)
+            && matches!(self.producer.check_room(Location::MOST_BYTES), Err(ClaimError::Full { .. }))
     }
 
     /// Offers a frame to the ring; the dispatching thread's goes to the backlog when there is no space. Says if the

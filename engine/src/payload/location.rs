@@ -63,6 +63,9 @@ struct SealedWire {
 }
 
 impl Location {
+    /// Bytes of the longest location.
+    pub(crate) const MOST_BYTES: usize = size_of::<BlockWire>();
+
     /// What the frame's flags, or the slot's place, say.
     pub(crate) fn place(self) -> u8 {
         match self {
