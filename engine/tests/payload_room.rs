@@ -76,20 +76,25 @@ fn a_sealed_payload_that_needs_the_room_of_unused_extents_goes_when_the_ring_has
         within_deadline(move || {
             let (_dir, main, renderer) = small_pair(wait, false);
             let (_, to_main) = linked(&main, &renderer);
-            let mut keeper = Keeper::new(0);
-            for seed in 0..EXTENTS as u64 {
-                to_main.send(CHANNEL, &content(seed, EXTENT), Patience::Now).unwrap();
+            // A sealed payload that is kept, and two extents, of which both have to go before there is room for another.
+            let mut keeper = Keeper::new(1);
+            to_main.send(CHANNEL, &content(0, EXTENT + 1), Patience::Now).unwrap();
+            read(&main, &mut keeper, 1);
+            let sealed = keeper.kept.pop_back();
+            for block in [1, 2].map(|_| to_main.loan(EXTENT, Patience::Now).unwrap()) {
+                to_main.send_loan(CHANNEL, block, Patience::Now).unwrap();
             }
-            read(&main, &mut keeper, EXTENTS);
+            read(&main, &mut keeper, 2);
+            keeper.kept.clear();
             let (small, len) = (fill_ring(&to_main), 2 * EXTENT);
             thread::scope(|scope| {
                 let waiting = asleep(scope, || to_main.send(CHANNEL, &content(9, len), Patience::ByPolicy));
                 assert!(!waiting.is_finished());
-                keeper.most = usize::MAX;
                 read(&main, &mut keeper, small + 1);
                 waiting.join().unwrap().unwrap();
             });
             assert_content(keeper.kept.back().unwrap(), 9, len);
+            assert_content(&sealed.unwrap(), 0, EXTENT + 1);
         });
     }
 }
