@@ -76,7 +76,7 @@ fn a_block_is_written_again_only_when_it_was_read() {
 /// that is not lent, is a violation for the sender, who reads all of it.
 #[test]
 fn blocks_that_two_threads_keep_are_given_back_once_each() {
-    explore(Some(2), || {
+    explore(Some(3), || {
         let [ours, theirs] = Link::pair(2);
         let frames = Arc::new(Frames::new());
         for value in 1..=2 {
@@ -135,7 +135,7 @@ fn a_block_that_is_taken_back_wakes_who_waits_for_room() {
 /// Two threads wait for one block each time, and one is given back by the peer, the other taken back.
 #[test]
 fn all_threads_that_wait_for_room_get_it() {
-    explore(Some(2), || {
+    explore(Some(3), || {
         let [ours, theirs] = Link::pair(2);
         let frames = Arc::new(Frames::new());
         send(&ours, &theirs, &frames, 1);

@@ -127,7 +127,7 @@ impl Side {
 
 /// Neither looks at its ring before it calls.
 fn both_call(without: Without) {
-    explore(Some(4), move || {
+    explore(Some(5), move || {
         let [mut main, mut renderer] = sides(without);
         let other = thread::spawn(move || {
             assert_eq!(renderer.call(), Err(WouldDeadlock));
@@ -160,7 +160,7 @@ fn without_the_alert_both_wait() {
 /// Main's word may still name the call when the renderer looks.
 #[test]
 fn a_call_behind_an_answer_crosses_nothing() {
-    explore(Some(3), || {
+    explore(Some(4), || {
         let [mut main, mut renderer] = sides(Without::Nothing);
         let other = thread::spawn(move || {
             renderer.serve();

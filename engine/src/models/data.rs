@@ -104,7 +104,7 @@ impl Doorbell {
 }
 
 fn one_waker(kind: Kind, without: Without, frames: u64) {
-    explore(Some(3), move || {
+    explore(Some(4), move || {
         let bell = Doorbell::new(kind, without, 1);
         let other = Arc::clone(&bell);
         let waker = thread::spawn(move || (0..frames).for_each(|_| other.publish(0)));
@@ -114,7 +114,7 @@ fn one_waker(kind: Kind, without: Without, frames: u64) {
 }
 
 fn two_wakers(kind: Kind) {
-    explore(Some(2), move || {
+    explore(Some(3), move || {
         let bell = Doorbell::new(kind, Without::Nothing, 2);
         let wakers = [0, 1].map(|waker| {
             let bell = Arc::clone(&bell);

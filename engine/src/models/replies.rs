@@ -94,7 +94,7 @@ impl Calling {
 /// thread takes the second call and they answer the first is open.
 #[test]
 fn two_late_answers_spoil_no_answer_in_a_slot_that_is_used_again() {
-    explore(Some(2), || {
+    explore(Some(3), || {
         let (answering, calling) = sides(Kind::Fences, 3);
         let (first, second) = (CallId::new(1, 1), CallId::new(2, 1));
         assert!(answering.answers.take(first));
@@ -115,7 +115,7 @@ fn two_late_answers_spoil_no_answer_in_a_slot_that_is_used_again() {
 }
 
 fn several_callers_sleep(kind: Kind) {
-    explore(Some(2), move || {
+    explore(Some(3), move || {
         let (answering, calling) = sides(kind, 1);
         let ids = [CallId::new(1, 0), CallId::new(2, 1)];
         let callers = ids.map(|id| {

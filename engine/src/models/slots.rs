@@ -38,12 +38,12 @@ fn callers_share_a_slot(callers: usize, preemptions: usize) {
 
 #[test]
 fn a_thread_that_waits_for_a_slot_gets_it_and_what_was_left_in_it() {
-    callers_share_a_slot(2, 4);
+    callers_share_a_slot(2, 6);
 }
 
 #[test]
 fn all_threads_that_wait_for_a_slot_get_it() {
-    callers_share_a_slot(3, 2);
+    callers_share_a_slot(3, 3);
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn senders<const N: usize>(space: &Arc<Space>, wanted: [u64; N]) -> [thread::Joi
 }
 
 fn both_are_woken(kind: Kind) {
-    explore(Some(2), move || {
+    explore(Some(3), move || {
         let space = Space::new(kind);
         let senders = senders(&space, [64, 128]);
         space.consume(64, false);
@@ -99,7 +99,7 @@ fn two_senders_that_want_different_positions_are_both_woken_with_membarrier() {
 /// Until something is idle nobody else rings: a sleeper alone is woken when its position is reached.
 #[test]
 fn a_lone_sender_is_woken_at_its_position() {
-    explore(Some(4), || {
+    explore(Some(5), || {
         let space = Space::new(Kind::Fences);
         let [sender] = senders(&space, [128]);
         space.consume(64, false);
@@ -111,7 +111,7 @@ fn a_lone_sender_is_woken_at_its_position() {
 /// It has armed, and is gone when the bell is rung for it.
 #[test]
 fn a_sender_that_gives_up_takes_no_others_wake_up_away() {
-    explore(Some(3), || {
+    explore(Some(4), || {
         let space = Space::new(Kind::Fences);
         let [sender] = senders(&space, [64]);
         let other = Arc::clone(&space);
@@ -122,19 +122,33 @@ fn a_sender_that_gives_up_takes_no_others_wake_up_away() {
     });
 }
 
-/// The consumer goes on meanwhile, and rings.
+fn end_of_connection(space: &Arc<Space>) -> thread::JoinHandle<()> {
+    let space = Arc::clone(space);
+    thread::spawn(move || {
+        space.open.store(false, Ordering::Release);
+        change(&space.control);
+    })
+}
+
 #[test]
 fn the_end_of_a_connection_ends_every_sleep() {
     explore(Some(2), || {
         let space = Space::new(Kind::Fences);
         let senders = senders(&space, [128, 128]);
-        let other = Arc::clone(&space);
-        let ender = thread::spawn(move || {
-            other.open.store(false, Ordering::Release);
-            change(&other.control);
-        });
-        space.consume(64, false);
-        ender.join().unwrap();
+        end_of_connection(&space).join().unwrap();
         senders.into_iter().for_each(|sender| sender.join().unwrap());
+    });
+}
+
+/// The consumer goes on meanwhile, and rings.
+#[test]
+fn the_end_of_a_connection_and_a_ring_do_not_hide_each_other() {
+    explore(Some(3), || {
+        let space = Space::new(Kind::Fences);
+        let [sender] = senders(&space, [128]);
+        let ender = end_of_connection(&space);
+        space.consume(64, true);
+        ender.join().unwrap();
+        sender.join().unwrap();
     });
 }
