@@ -16,10 +16,12 @@
 //!
 //! loom treats sequentially consistent accesses as weaker than they are, and fences exactly; so the modelled parts use
 //! fences. It reports a lost wake-up as a deadlock.
+#![allow(clippy::unwrap_used)]
 
 pub(crate) mod link;
 pub(crate) mod sys;
 
+#[cfg(test)]
 mod barrier;
 #[cfg(test)]
 mod blocks;
@@ -30,6 +32,7 @@ mod data;
 #[cfg(test)]
 #[path = "../../../ringbuf/tests/loom_support/explore.rs"]
 mod explore;
+#[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod replies;

@@ -200,7 +200,8 @@ impl PeerCursor for PeerHead {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::sync::atomic::{Ordering, fence};
     use std::thread;

@@ -189,7 +189,8 @@ impl OwnCursor for OwnHead {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use memit_ringbuf::Capacity;
 

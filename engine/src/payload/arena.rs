@@ -381,7 +381,8 @@ impl std::fmt::Debug for Arena {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use memit_ringbuf::Capacity;
 

@@ -25,7 +25,8 @@ pub(crate) mod inbound;
 #[cfg(not(loom))]
 pub(crate) mod kept;
 pub(crate) mod ledger;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod ledger_model;
 #[cfg(not(loom))]
 pub(crate) mod loan;
