@@ -7,31 +7,45 @@ mod loom_support;
 use loom::sync::Arc;
 use loom::thread;
 
-use loom_support::{HEADER, fill, model, receive, ring, send, stamp};
-use memit_ringbuf::RingWrite;
+use loom_support::{Blind, HEADER, fill, model, receive, ring, ring_with, send, stamp};
+use memit_ringbuf::{HeapRing, RingWrite};
 
 /// The second word of a frame of kind 9 without payload: what a phantom would look like.
 const PHANTOM: u64 = 9 << 48;
 
-#[test]
-fn lines_that_collide_join_the_claim_before_them() {
-    model(3, || {
-        let (producer, mut consumer, memory) = ring(512, 0);
+/// Two threads send a frame of one line each. The lines behind hold what the consumer will wait for there.
+fn two_threads_send_over_words_that_collide<M>(wrap: impl Fn(HeapRing) -> M + Send + Sync + 'static)
+where
+    M: RingWrite + Send + Sync + 'static,
+{
+    model(3, move || {
+        let (producer, mut consumer, memory) = ring_with(512, 0, &wrap);
         for position in [64, 128, 256] {
             memory.store(position, stamp(position as u64));
             memory.store(position + 8, PHANTOM);
         }
         let other = Arc::clone(&producer);
-        let first = thread::spawn(move || send(&producer, 1, 8));
-        let second = thread::spawn(move || send(&other, 2, 8));
+        let first = thread::spawn(move || send(&*producer, 1, 8));
+        let second = thread::spawn(move || send(&*other, 2, 8));
 
         let received = [receive(&mut consumer), receive(&mut consumer)];
         assert!(received == [1, 2] || received == [2, 1], "{received:?}");
-        assert!(consumer.poll().unwrap().is_none());
+        assert!(consumer.poll().unwrap().is_none(), "a frame that nobody sent");
         first.join().unwrap();
         second.join().unwrap();
         assert_eq!(consumer.head(), 320, "two frames and three lines that collided");
     });
+}
+
+#[test]
+fn lines_that_collide_join_the_claim_before_them() {
+    two_threads_send_over_words_that_collide(|memory| memory);
+}
+
+#[test]
+#[should_panic(expected = "a frame that nobody sent")]
+fn without_the_look_for_collisions_a_stale_word_is_taken_for_a_frame() {
+    two_threads_send_over_words_that_collide(Blind);
 }
 
 /// The stale word is written while the model runs, by a claim that was open from the start. The

@@ -11,10 +11,8 @@
 //! A reply must move its own call from pending to writing; a late one finds another call there and is dropped. So a
 //! caller may reuse a slot as soon as it gave up, and no two threads ever write one slot at once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-
 use super::CallId;
+use crate::sync::{AtomicU64, Ordering, yield_now};
 
 const IDLE: u64 = 0;
 const PENDING: u64 = 1;
@@ -55,7 +53,7 @@ impl Answerer {
             if found & STATE == WRITING {
                 // A thread of this process writes a late answer to the slot's former call; it takes a memcpy, or two
                 // system calls that do not wait.
-                thread::yield_now();
+                yield_now();
                 found = slot.load(Ordering::Relaxed);
                 continue;
             }
@@ -71,12 +69,13 @@ impl Answerer {
     /// waited for. `false`: there is no such slot.
     pub(crate) fn abandon(&self, id: CallId) -> bool {
         let Some(slot) = self.slot(id) else { return false };
-        while slot.load(Ordering::Acquire) == word(id, WRITING) {
-            thread::yield_now();
-        }
         // SYNC slot-writing: acquire pairs with `Writing::drop`, so that what was lent with an answer is known. It
-        // fails if the call was answered, or the slot is another call's.
-        let _ = slot.compare_exchange(word(id, PENDING), word(id, IDLE), Ordering::Acquire, Ordering::Acquire);
+        // fails for good if the call was answered, or the slot is another call's.
+        while slot.compare_exchange(word(id, PENDING), word(id, IDLE), Ordering::Acquire, Ordering::Acquire)
+            == Err(word(id, WRITING))
+        {
+            yield_now();
+        }
         true
     }
 
@@ -109,13 +108,16 @@ impl Writing<'_> {
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        // SYNC slot-writing: release pairs with the acquire in `take` and `begin`.
+        // SYNC slot-writing: release pairs with the acquire in `take`, `abandon` and `begin`.
         self.word.store(self.call, Ordering::Release);
     }
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]

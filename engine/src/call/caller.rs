@@ -1,20 +1,25 @@
 //! The calling side's slots: which are free, and the ids that are never reused.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::CallId;
+use crate::doorbell::sleep::change;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::futex::{self, WaitOn};
 
 /// The slot that only the dispatching thread calls through. It never waits for a slot, so it cannot wait for calls
 /// of other threads that themselves wait for a peer which waits for it.
 const DISPATCHER_SLOT: u32 = 0;
+/// In place of that slot, which is never free, `free` says that somebody sleeps until one is.
+const WANTED: u64 = 1 << DISPATCHER_SLOT;
 
 /// Hands out the peer's reply slots to the threads of this process.
 #[derive(Debug)]
 pub(crate) struct Caller {
+    /// A bit for each slot that nobody has, and [`WANTED`]. In one word, so that whoever frees a slot and whoever is
+    /// about to sleep cannot miss each other.
     free: AtomicU64,
-    waiting: AtomicU32,
+    /// What the sleepers wait on: changed when a slot was freed that was wanted.
     freed: AtomicU32,
     counter: AtomicU64,
     /// For each slot, the call that was given up and that the peer could not be told of yet; 0 for none. Accessed by
@@ -34,8 +39,7 @@ impl Caller {
     pub(crate) fn new(slots: u32) -> Self {
         let all = u64::MAX >> (u64::BITS - slots);
         Self {
-            free: AtomicU64::new(all & !(1 << DISPATCHER_SLOT)),
-            waiting: AtomicU32::new(0),
+            free: AtomicU64::new(all & !WANTED),
             freed: AtomicU32::new(0),
             counter: AtomicU64::new(1),
             abandoned: (0..slots).map(|_| AtomicU64::new(0)).collect(),
@@ -47,19 +51,23 @@ impl Caller {
         Slot { caller: self, index: DISPATCHER_SLOT }
     }
 
-    fn try_acquire(&self) -> Option<Slot<'_>> {
-        let mut free = self.free.load(Ordering::SeqCst);
-        while free != 0 {
-            let index = free.trailing_zeros();
-            let rest = free & !(1 << index);
-            // SYNC slot-free: SeqCst with `Slot::drop` and `acquire`: of a thread that frees a slot and one that is
-            // about to sleep, at least one sees the other.
-            match self.free.compare_exchange_weak(free, rest, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return Some(Slot { caller: self, index }),
-                Err(now) => free = now,
+    /// A free slot, or `None` and, if one is `wanted`, the mark that says so.
+    fn try_acquire(&self, wanted: bool) -> Option<Slot<'_>> {
+        let mut found = self.free.load(Ordering::Relaxed);
+        loop {
+            let slots = found & !WANTED;
+            let index = slots.trailing_zeros();
+            let next = match slots {
+                0 if wanted => found | WANTED,
+                0 => return None,
+                _ => found & !(1 << index),
+            };
+            // SYNC slot-free: acquire pairs with `Slot::drop`, so that what its last owner has left in it is seen.
+            match self.free.compare_exchange_weak(found, next, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return (slots != 0).then(|| Slot { caller: self, index }),
+                Err(now) => found = now,
             }
         }
-        None
     }
 
     /// Waits for a free slot until `deadline`, or until `over` says that the connection has ended; `control` is
@@ -70,28 +78,21 @@ impl Caller {
         control: &AtomicU32,
         over: impl Fn() -> bool,
     ) -> Option<Slot<'_>> {
-        if let Some(slot) = self.try_acquire() {
+        if let Some(slot) = self.try_acquire(false) {
             return Some(slot);
         }
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        let slot = loop {
-            let (freed, controlled) = (self.freed.load(Ordering::SeqCst), control.load(Ordering::Acquire));
-            if let Some(slot) = self.try_acquire() {
-                break Some(slot);
+        loop {
+            let note = |word| WaitOn { word, expected: AtomicU32::load(word, Ordering::Acquire), shared: false };
+            // SYNC control: pairs with `change`. Read before the slots and the connection are looked at.
+            let noted = [note(&self.freed), note(control)];
+            if let Some(slot) = self.try_acquire(true) {
+                return Some(slot);
             }
             if over() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                break None;
+                return None;
             }
-            futex::wait_any(
-                &[
-                    WaitOn { word: &self.freed, expected: freed, shared: false },
-                    WaitOn { word: control, expected: controlled, shared: false },
-                ],
-                deadline,
-            );
-        };
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        slot
+            futex::wait_any(&noted, deadline);
+        }
     }
 }
 
@@ -118,15 +119,17 @@ impl Drop for Slot<'_> {
         if self.index == DISPATCHER_SLOT {
             return;
         }
-        self.caller.free.fetch_or(1 << self.index, Ordering::SeqCst);
-        if self.caller.waiting.load(Ordering::SeqCst) != 0 {
-            self.caller.freed.fetch_add(1, Ordering::SeqCst);
-            futex::wake_all_private(&self.caller.freed);
+        let free = |found: u64| Some(found & !WANTED | 1 << self.index);
+        // SYNC slot-free: release pairs with `try_acquire`.
+        let found = self.caller.free.fetch_update(Ordering::Release, Ordering::Relaxed, free);
+        if found.is_ok_and(|found| found & WANTED != 0) {
+            change(&self.caller.freed);
         }
     }
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::thread;
 
@@ -136,8 +139,8 @@ mod tests {
     fn slots_run_out_and_a_freed_one_wakes_a_waiter() {
         let caller = Caller::new(3);
         let control = AtomicU32::new(0);
-        let (a, _b) = (caller.try_acquire().unwrap(), caller.try_acquire().unwrap());
-        assert!(caller.try_acquire().is_none());
+        let (a, _b) = (caller.try_acquire(false).unwrap(), caller.try_acquire(false).unwrap());
+        assert!(caller.try_acquire(false).is_none());
         thread::scope(|scope| {
             let waiter = scope.spawn(|| caller.acquire(None, &control, || false).map(|slot| slot.index));
             let freed = a.index;
@@ -150,7 +153,7 @@ mod tests {
     fn waiting_for_a_slot_ends_at_the_deadline_and_when_the_connection_ends() {
         let caller = Caller::new(2);
         let control = AtomicU32::new(0);
-        let _all = caller.try_acquire().unwrap();
+        let _all = caller.try_acquire(false).unwrap();
         assert!(caller.acquire(Some(Instant::now()), &control, || false).is_none());
         assert!(caller.acquire(None, &control, || true).is_none());
     }
@@ -158,18 +161,18 @@ mod tests {
     #[test]
     fn the_dispatching_thread_never_waits_for_a_slot() {
         let caller = Caller::new(2);
-        let _all = caller.try_acquire().unwrap();
+        let _all = caller.try_acquire(false).unwrap();
         let slot = caller.dispatcher();
         assert_eq!(slot.next_id().slot(), DISPATCHER_SLOT);
         drop(slot);
-        assert!(caller.try_acquire().is_none(), "the dispatcher's slot is not for others");
+        assert!(caller.try_acquire(false).is_none(), "the dispatcher's slot is not for others");
     }
 
     #[test]
     fn ids_are_never_reused() {
         let caller = Caller::new(2);
-        let first = caller.try_acquire().unwrap().next_id();
-        let second = caller.try_acquire().unwrap().next_id();
+        let first = caller.try_acquire(false).unwrap().next_id();
+        let second = caller.try_acquire(false).unwrap().next_id();
         assert_eq!(first.slot(), second.slot());
         assert_ne!(first, second);
     }

@@ -1,9 +1,11 @@
 //! Synchronous calls: a frame that names a reply slot, and a reply slot that names its call.
 //!
-//! [`caller`] hands out slots and ids, [`answerer`] guards the slots that replies are written to.
+//! [`caller`] hands out slots and ids, [`answerer`] guards the slots that replies are written to, [`crossing`] tells of
+//! two sides that wait for each other.
 
 pub(crate) mod answerer;
 pub(crate) mod caller;
+pub(crate) mod crossing;
 
 use std::time::Duration;
 

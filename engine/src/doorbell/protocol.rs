@@ -16,37 +16,38 @@
 //!
 //! The waker remembers a generation only after it has rung for it. Two wakers may ring for one generation, which
 //! costs a spurious wake-up; a generation that no waker has rung always differs from the remembered one, since each
-//! value is stored into the armed word once.
+//! value is stored into the armed word once. What is remembered is `Relaxed`, too. A waker that skips its ring has
+//! loaded an armed word that another waker rings for; so that sleeper wakes, and before it sleeps again it arms anew.
+//! The barriers hold then, too: it finds what the one who skipped had published, or that one would have loaded the
+//! newer armed word.
 
-#![allow(unreachable_pub, reason = "public for the models alone, which stand outside the crate")]
-
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// How a sleeper can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kinds(u64);
+pub(crate) struct Kinds(u64);
 
 impl Kinds {
     /// On the futex word of the bell.
-    pub const FUTEX: Self = Self(0b01);
+    pub(crate) const FUTEX: Self = Self(0b01);
     /// Through the bell's socket.
-    pub const DESCRIPTOR: Self = Self(0b10);
+    pub(crate) const DESCRIPTOR: Self = Self(0b10);
     const MASK: u64 = 0b11;
     const GENERATION: u64 = 0b100;
 
     /// The kinds that an armed word names.
-    pub const fn of(armed: u64) -> Self {
+    pub(crate) const fn of(armed: u64) -> Self {
         Self(armed & Self::MASK)
     }
 
     /// Whether `self` and `other` share a kind.
-    pub const fn contains(self, other: Self) -> bool {
+    pub(crate) const fn contains(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 }
 
 /// Arms for the only thread that ever sleeps on this word: the new kinds replace the old ones.
-pub fn arm(word: &AtomicU64, kinds: Kinds) {
+pub(crate) fn arm(word: &AtomicU64, kinds: Kinds) {
     // SYNC doorbell-arm: pairs with `Waker::due`, through the barriers on both sides.
     let armed = word.load(Ordering::Relaxed);
     let next = (armed & !Kinds::MASK).wrapping_add(Kinds::GENERATION) | kinds.0;
@@ -54,16 +55,30 @@ pub fn arm(word: &AtomicU64, kinds: Kinds) {
 }
 
 /// Arms where several threads sleep on one word: kinds once named stay named, since others may sleep that way.
-pub fn arm_shared(word: &AtomicU64, kinds: Kinds) {
-    // SYNC doorbell-arm: pairs with `Waker::due`, through the barriers on both sides. Release orders the wanted
-    // position, stored before, for the waker that reads it behind an acquire fence.
+pub(crate) fn arm_shared(word: &AtomicU64, kinds: Kinds) {
     let _ = word.fetch_or(kinds.0, Ordering::Relaxed);
+    // SYNC doorbell-arm: pairs with `Waker::due`, through the barriers on both sides.
+    // SYNC space-wanted: release pairs with `wanted_by_armed`. The position was stored before, in `arm_at`.
     let _ = word.fetch_add(Kinds::GENERATION, Ordering::Release);
+}
+
+/// [`arm_shared`] for a thread that waits until a cursor has come to `position`. The last one's position stands in
+/// `wanted`.
+pub(crate) fn arm_at(word: &AtomicU64, wanted: &AtomicU64, position: u64, kinds: Kinds) {
+    wanted.store(position, Ordering::Relaxed);
+    arm_shared(word, kinds);
+}
+
+/// The position of those that were found armed, as `load` finds it.
+pub(crate) fn wanted_by_armed(load: impl FnOnce() -> u64) -> u64 {
+    // SYNC space-wanted: pairs with `arm_shared`, before which the position was stored.
+    fence(Ordering::Acquire);
+    load()
 }
 
 /// What a waker remembers: the armed word it rang for last.
 #[derive(Debug)]
-pub struct Waker(AtomicU64);
+pub(crate) struct Waker(AtomicU64);
 
 impl Default for Waker {
     fn default() -> Self {
@@ -74,19 +89,19 @@ impl Default for Waker {
 impl Waker {
     /// Whether the bell is to be rung for `armed`, which was loaded behind the light barrier.
     #[inline(always)]
-    pub fn due(&self, armed: u64) -> bool {
+    pub(crate) fn due(&self, armed: u64) -> bool {
         // SYNC doorbell-arm: pairs with `arm`.
         armed != self.0.load(Ordering::Relaxed)
     }
 
     /// Remembers that the bell has been rung for `armed`. Only to be called once every waiter has been woken.
-    pub fn rang(&self, armed: u64) {
-        // SYNC doorbell-rang: pairs with nothing but itself. A waker that sees it skips a ring that was made before.
-        self.0.store(armed, Ordering::Release);
+    pub(crate) fn rang(&self, armed: u64) {
+        self.0.store(armed, Ordering::Relaxed);
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -1,15 +1,15 @@
 //! Ringing the peer's bells, and sleeping until it rings ours.
 
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use memit_ringbuf::reached;
 
 use super::Link;
-use crate::doorbell::protocol::{Kinds, Waker, arm_shared};
+use crate::doorbell::protocol::{Kinds, Waker, arm_at, wanted_by_armed};
+use crate::doorbell::sleep::{ring_anyway, sleep_once};
 use crate::doorbell::strategy::{CLOCK_STRIDE, Spin};
 use crate::sys::barrier::{self, Barrier, Heavy};
-use crate::sys::futex::{self, WaitOn};
 
 /// How long a side sleeps at most once its heavy barrier was refused: a wake-up may be missed, then.
 const SLICE: Duration = Duration::from_millis(1);
@@ -34,9 +34,7 @@ impl Link {
 
     /// Whether `head` is far enough for the peer's producers, who have armed.
     pub(crate) fn satisfies_space(&self, head: u64) -> bool {
-        // SYNC space-wanted: pairs with `arm_shared`, behind which the wanted position was stored.
-        fence(Ordering::Acquire);
-        reached(head, self.peer.load_space_wanted())
+        reached(head, wanted_by_armed(|| self.peer.load_space_wanted()))
     }
 
     /// Wakes the peer's producers, who have armed with `armed` and find `head` moved.
@@ -58,18 +56,15 @@ impl Link {
 
     #[cold]
     pub(super) fn ring(&self, waker: &Waker, armed: u64, bell: &AtomicU32) {
-        bump(bell);
-        if !Kinds::of(armed).contains(Kinds::DESCRIPTOR) || self.sockets.ring() {
-            waker.rang(armed);
-        }
+        waker.ring(armed, bell, || self.sockets.ring());
     }
 
     /// Wakes the peer's threads that wait for space and for the reply in `slot`, whether or not they are armed:
     /// something else than what they wait for is to be looked at.
     pub(super) fn ring_crossing(&self, slot: u32) {
-        bump(self.own.space_bell());
+        ring_anyway(self.own.space_bell());
         if slot < self.own.geometry().slot_count() {
-            bump(self.own.reply_bell(slot));
+            ring_anyway(self.own.reply_bell(slot));
         }
     }
 
@@ -84,8 +79,7 @@ impl Link {
     /// Several threads may; the last one's position stands. The others are woken at the latest when the peer has
     /// consumed everything, which satisfies every position.
     pub(crate) fn arm_space(&self, wanted: u64, kinds: Kinds) {
-        self.own.space_wanted().store(wanted, Ordering::Relaxed);
-        arm_shared(self.own.space_armed(), kinds);
+        arm_at(self.own.space_armed(), self.own.space_wanted(), wanted, kinds);
     }
 
     /// The barrier that the sleeper on this link passes between arming and its last look.
@@ -110,38 +104,10 @@ impl Link {
             return;
         }
         let began = Instant::now();
-        self.park(bell, deadline, arm, ready);
+        let barrier = || bounded(deadline, barrier::heavy(self.incoming));
+        sleep_once(bell, &self.control, arm, barrier, || ready() || !self.is_connected());
         spin.slept(began.elapsed());
     }
-
-    /// Sleeps once: until `bell` rings, the connection ends, or the deadline; not at all if `ready`.
-    fn park(&self, bell: &AtomicU32, deadline: Option<Instant>, arm: impl FnOnce(), ready: impl Fn() -> bool) {
-        let rung = bell.load(Ordering::Relaxed);
-        // SYNC link-control: acquire pairs with `disconnect`. Read before the state is looked at, so that an end after the
-        // look changes it.
-        let control = self.control.load(Ordering::Acquire);
-        // What was published before the bell was rung is seen by the look below.
-        fence(Ordering::Acquire);
-        arm();
-        let heavy = barrier::heavy(self.incoming);
-        if ready() || !self.is_connected() {
-            return;
-        }
-        futex::wait_any(
-            &[
-                WaitOn { word: bell, expected: rung, shared: true },
-                WaitOn { word: &self.control, expected: control, shared: false },
-            ],
-            bounded(deadline, heavy),
-        );
-    }
-}
-
-/// Changes a bell's word and wakes all who wait on it.
-fn bump(bell: &AtomicU32) {
-    // SYNC doorbell-bell: release pairs with the acquire fence in `park`.
-    bell.fetch_add(1, Ordering::Release);
-    futex::wake_all_shared(bell);
 }
 
 /// The deadline of one sleep behind this barrier: a slice, where a wake-up may be missed.

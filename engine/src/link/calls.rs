@@ -1,15 +1,6 @@
-//! A call out, its reply back; and calls that cross.
-//!
-//! Only a dispatching thread that waits for a reply can close a cycle: the peer's call waits in the ring that nobody
-//! reads. So each side shows in its outbox, in `waiting`, for which call its dispatching thread waits. Who is about
-//! to wait stores that, passes a full fence and looks at the peer's word. Of two that do, at least one sees the
-//! other. If it is the renderer, its call ends; if it is main, it rings the renderer, which looks again and ends its
-//! call.
-//!
-//! The peer's word may be a little old: it may still name a call that we have answered. That is no cycle, and our
-//! own slots tell.
+//! A call out, and its reply back.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 use memit_ringbuf::Header;
@@ -17,6 +8,7 @@ use memit_ringbuf::Header;
 use super::Link;
 use super::send::{Offer, Room};
 use crate::aligned::AlignedBytes;
+use crate::call::crossing::{self, Shown};
 use crate::call::{CallHeader, CallId, CallToken, ReplyStatus};
 use crate::config::Trust;
 use crate::doorbell::protocol::{Kinds, arm};
@@ -28,24 +20,6 @@ use crate::payload::loan::{Loan, Staged};
 use crate::payload::location::{INLINE, Location};
 use crate::rendezvous::Role;
 use crate::thread;
-
-/// Shows the peer, while it lives, for which call our dispatching thread waits.
-struct Shown<'a>(&'a AtomicU64);
-
-impl<'a> Shown<'a> {
-    fn new(word: &'a AtomicU64, id: CallId) -> Self {
-        word.store(id.get(), Ordering::Relaxed);
-        // SYNC crossing-calls: SeqCst with the same fence in the peer's process.
-        fence(Ordering::SeqCst);
-        Self(word)
-    }
-}
-
-impl Drop for Shown<'_> {
-    fn drop(&mut self) {
-        self.0.store(0, Ordering::Release);
-    }
-}
 
 /// A call was answered before, or its caller gave up.
 struct Late;
@@ -389,19 +363,13 @@ impl Link {
 
     /// Whether the peer's dispatching thread waits for us, who are about to wait for it, and we are the one to yield.
     fn is_crossing(&self) -> bool {
-        if self.role == Role::Main {
-            return false;
-        }
-        let theirs = self.peer.load_waiting();
-        // SYNC crossing-calls: pairs with `Shown`. The peer's word may name a call that was answered a moment ago.
-        theirs != 0 && !self.answers.has_answered(CallId::from_peer(theirs))
+        self.role == Role::Renderer && crossing::is_crossing(self.peer.load_waiting(), &self.answers)
     }
 
     /// Main is about to wait: a renderer that waits already is to look again.
     fn alert_crossing(&self) {
-        let theirs = self.peer.load_waiting();
-        if theirs != 0 {
-            self.ring_crossing(CallId::from_peer(theirs).slot());
+        if let Some(slot) = crossing::to_alert(self.peer.load_waiting()) {
+            self.ring_crossing(slot);
         }
     }
 }

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use super::Link;
+use crate::doorbell::sleep::change;
 use crate::error::Disconnect;
 use crate::rendezvous::{Admitted, Role, late_refusal};
 use crate::sys::epoll::Epoll;
-use crate::sys::futex;
 use crate::sys::socket::{self, Heard};
 use crate::watcher::{self, Readiness, WatchId, Watched};
 
@@ -136,9 +136,7 @@ impl Link {
         }
         // SYNC link-ended: release pairs with `ended`.
         self.open.store(false, Ordering::Release);
-        // SYNC link-control: release pairs with `park`.
-        self.control.fetch_add(1, Ordering::Release);
-        futex::wake_all_private(&self.control);
+        change(&self.control);
         self.sockets.with(|open| {
             if farewell {
                 socket::send_goodbye(open.socket.as_fd());

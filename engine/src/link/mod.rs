@@ -81,8 +81,6 @@ pub struct Link {
 
     backlog: Backlog,
     unsent_answers: Answers,
-    /// Threads that wait for room, in the ring or in the arena.
-    waiting_for_room: AtomicU32,
     channels: OutgoingChannels,
     caller: Caller,
     answers: Answerer,
@@ -136,7 +134,6 @@ impl Link {
             consumed_published: AtomicBool::new(false),
             backlog: Backlog::new(config.backlog_limit),
             unsent_answers: Answers::new(config.backlog_limit),
-            waiting_for_room: AtomicU32::new(0),
             channels: OutgoingChannels::new(),
             caller: Caller::new(slots),
             answers: Answerer::new(slots),

@@ -1,7 +1,6 @@
 //! Payload memory on this connection: passing it, taking it in, giving it back, retiring it.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::Ordering;
 use std::sync::{PoisonError, Weak};
 use std::time::Instant;
 
@@ -10,13 +9,13 @@ use rustix::io::Errno;
 
 use super::{LentReply, Link};
 use crate::call::CallId;
+use crate::doorbell::sleep::change;
 use crate::error::Disconnect;
 use crate::frame::{ABANDON, Outgoing, Parcel, RETIRE};
 use crate::payload::arena::Lent;
 use crate::payload::inbound::{Given, Held, NotTaken};
 use crate::payload::location::Location;
 use crate::sys::barrier;
-use crate::sys::futex;
 use crate::sys::socket::{self, MemoryKind};
 use crate::watcher::{self, Watched};
 
@@ -76,14 +75,14 @@ impl Link {
         }
     }
 
-    /// This side has taken memory back that the peer had not got: whoever waits for room looks again.
-    pub(crate) fn room_was_made(&self) {
-        // SYNC room-released: SeqCst with `wait_for_room`.
-        if self.waiting_for_room.load(Ordering::SeqCst) != 0 {
-            // SYNC link-control: release pairs with `park`.
-            self.control.fetch_add(1, Ordering::Release);
-            futex::wake_all_private(&self.control);
+    /// This side has taken memory back that the peer had not got: whoever waits for room looks again. `is_wanted`: a
+    /// thread may sleep for it in `wait_for_room`.
+    pub(crate) fn room_was_made(&self, is_wanted: bool) {
+        if is_wanted {
+            change(&self.control);
         }
+        // SYNC room-released: behind the fence in `OwnRoom::make`, pairs with the heavy barrier that the dispatching
+        // thread passes between queueing and sleeping.
         if self.has_backlog()
             && let Some(port) = self.port.upgrade()
         {

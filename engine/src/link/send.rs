@@ -446,16 +446,15 @@ impl Link {
 
     /// Waits until there may be room, or `crossing`, or the connection's end, or the deadline.
     pub(super) fn wait_for_room(&self, room: Room, deadline: Option<Instant>, crossing: impl Fn() -> bool) {
-        // SYNC room-released: SeqCst with `room_was_made` and `Arena::release`.
-        self.waiting_for_room.fetch_add(1, Ordering::SeqCst);
-        self.wait(
-            &self.space_spin,
-            self.peer.space_bell(),
-            room.bounded(deadline),
-            || self.arm_room(room, Kinds::FUTEX),
-            || self.has_room(room) || crossing(),
-        );
-        self.waiting_for_room.fetch_sub(1, Ordering::SeqCst);
+        self.arena.own_room().wait(|| {
+            self.wait(
+                &self.space_spin,
+                self.peer.space_bell(),
+                room.bounded(deadline),
+                || self.arm_room(room, Kinds::FUTEX),
+                || self.has_room(room) || crossing(),
+            );
+        });
     }
 
     /// Says in our outbox that somebody sleeps until there is room. The same bell rings for both kinds of it.

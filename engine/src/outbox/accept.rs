@@ -3,9 +3,10 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
-use memit_ringbuf::{Key, MappedRing, PeerCursor};
+#[cfg(not(loom))]
+use memit_ringbuf::MappedRing;
+use memit_ringbuf::{Key, PeerCursor};
 
 use super::header::{self, HeaderRefused};
 use super::layout::{
@@ -13,6 +14,7 @@ use super::layout::{
     LEAST_SIZE, MOST_SIZE, SLOT_DESCRIPTOR, SLOT_ID, SLOT_PAYLOAD, SPACE_ARMED, SPACE_BELL, SPACE_WANTED, SlotHeader,
     WAITING,
 };
+use crate::sync::AtomicU32;
 use crate::sys::map::ReadOnlyMap;
 use crate::sys::memfd::{self, MemoryRefused};
 
@@ -63,6 +65,7 @@ impl PeerOutbox {
     }
 
     /// The ring of the peer's outgoing frames.
+    #[cfg(not(loom))]
     pub(crate) fn ring(self: &Arc<Self>) -> MappedRing<Arc<Self>> {
         let capacity = self.geometry.capacity();
         let base = self.map.region(self.geometry.ring_offset(), capacity.get());
@@ -192,12 +195,13 @@ impl PeerHead {
 impl PeerCursor for PeerHead {
     #[inline]
     fn load(&self) -> u64 {
-        // SYNC head: with the producer's fence, pairs with `OwnHead::store`.
+        // SYNC head-release: with the fence of the ring's producer, pairs with `OwnHead::store`.
         self.0.load_head()
     }
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::sync::atomic::{Ordering, fence};
     use std::thread;

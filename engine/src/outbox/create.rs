@@ -3,9 +3,10 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use memit_ringbuf::{Key, MappedRingMut, OwnCursor};
+#[cfg(not(loom))]
+use memit_ringbuf::MappedRingMut;
+use memit_ringbuf::{Key, OwnCursor};
 use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -13,6 +14,7 @@ use super::layout::{
     BLOCKS_ARMED, DATA_ARMED, DATA_BELL, GIVEN, Geometry, GiveBack, HEAD, SLOT_DESCRIPTOR, SLOT_ID, SLOT_PAYLOAD,
     SPACE_ARMED, SPACE_BELL, SPACE_WANTED, SlotHeader, WAITING,
 };
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::map::ReadWriteMap;
 use crate::sys::memfd::{self, CreateError};
 
@@ -46,6 +48,7 @@ impl OwnOutbox {
     }
 
     /// The ring of outgoing frames. One producer may use it.
+    #[cfg(not(loom))]
     pub(crate) fn ring(self: &Arc<Self>) -> MappedRingMut<Arc<Self>> {
         let capacity = self.geometry.capacity();
         let base = self.map.region(self.geometry.ring_offset(), capacity.get());
@@ -181,12 +184,13 @@ impl OwnHead {
 impl OwnCursor for OwnHead {
     #[inline]
     fn store(&self, position: u64) {
-        // SYNC head: pairs with the producer's acquire fence behind `PeerHead::load`.
+        // SYNC head-release: pairs with the ring's producer, behind `PeerHead::load`.
         self.0.head().store(position, Ordering::Release);
     }
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use memit_ringbuf::Capacity;
 

@@ -240,6 +240,21 @@ pub(super) const fn geometry(capacity: usize, slot_count: u32) -> Geometry {
     }
 }
 
+/// The words of the smallest outbox that models use, and its bells: of the give-backs, a few.
+#[cfg(loom)]
+pub(crate) fn modelled_words() -> (Vec<usize>, Vec<usize>) {
+    const WORD: usize = size_of::<u64>();
+    let geometry = geometry(Capacity::MIN, LEAST_SLOTS);
+    let header = (0..HEADER_WORDS).map(|i| i * WORD);
+    let control = [HEAD, DATA_ARMED, SPACE_ARMED, SPACE_WANTED, WAITING, GIVEN, BLOCKS_ARMED];
+    let slots = 0..geometry.slot_count;
+    let replies = slots.clone().map(|i| geometry.reply_armed(i));
+    let answers = slots.clone().flat_map(|i| [SLOT_ID, SLOT_DESCRIPTOR, SLOT_PAYLOAD].map(|at| geometry.slot(i) + at));
+    let give_backs = (0..4).flat_map(|n| (0..GIVE_BACK_WORDS).map(move |i| geometry.give_back(n) + i * WORD));
+    let words = header.chain(control).chain(replies).chain(answers).chain(give_backs).collect();
+    (words, [DATA_BELL, SPACE_BELL].into_iter().chain(slots.map(|i| geometry.reply_bell(i))).collect())
+}
+
 /// Two u32 as they lie side by side.
 pub(super) const fn pair(first: u32, second: u32) -> u64 {
     first as u64 | (second as u64) << 32

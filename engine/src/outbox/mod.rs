@@ -21,6 +21,8 @@ pub use accept::OutboxRejected;
 pub(crate) use accept::{Limits, PeerHead, PeerOutbox};
 pub(crate) use create::{OwnHead, OwnOutbox};
 pub use header::{HeaderField, HeaderRefused};
+#[cfg(loom)]
+pub(crate) use layout::modelled_words;
 pub(crate) use layout::{GIVE_BACKS, GiveBack};
 pub(crate) use layout::{Geometry, LEAST_SLOTS, MOST_SLOTS};
 

@@ -5,16 +5,16 @@
 
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use rustix::io::Errno;
 
 use super::ledger::{Block, Ledger, Limits, Room};
-use super::{MOST_MEMORIES, MOST_OUTSTANDING};
+use super::room::OwnRoom;
+use super::{MOST_MEMORIES, MOST_OUTSTANDING, PayloadLimits};
 use crate::link::Link;
 use crate::outbox::{GIVE_BACKS, PeerOutbox};
-use crate::rendezvous::PayloadLimits;
+use crate::sync::{Mutex, MutexGuard, Ordering, fence};
 use crate::sys::fork::ForkFd;
 use crate::sys::map::ReadWriteMap;
 use crate::sys::memfd::{self, CreateError};
@@ -29,8 +29,7 @@ pub(crate) struct Arena {
     peer: Arc<PeerOutbox>,
     link: Weak<Link>,
     state: Mutex<State>,
-    /// How often this side has taken back what it had not sent, which makes room as well.
-    released: AtomicU64,
+    own_room: OwnRoom,
 }
 
 struct State {
@@ -60,18 +59,18 @@ struct Current<'a> {
 }
 
 /// A block that its borrower alone may write.
-pub(super) struct Borrowed {
-    pub(super) block: Block,
-    pub(super) map: Arc<ReadWriteMap>,
+pub(crate) struct Borrowed {
+    pub(crate) block: Block,
+    pub(crate) map: Arc<ReadWriteMap>,
     /// Whether the peer may lack the extent.
-    pub(super) is_unpassed: bool,
+    pub(crate) is_unpassed: bool,
 }
 
 /// How things were when there was no room: who waits for some waits for a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     given: u64,
-    released: u64,
+    made: u64,
 }
 
 /// Why there is no memory for a payload.
@@ -108,11 +107,15 @@ impl Arena {
         });
         let state =
             State { ledger, extents: Vec::new(), given: 0, is_swept: false, to_retire: Vec::new(), closed: false };
-        Arc::new(Self { limits, peer, link, state: Mutex::new(state), released: AtomicU64::new(0) })
+        Arc::new(Self { limits, peer, link, state: Mutex::new(state), own_room: OwnRoom::new() })
     }
 
     pub(crate) fn limits(&self) -> &PayloadLimits {
         &self.limits
+    }
+
+    pub(crate) fn own_room(&self) -> &OwnRoom {
+        &self.own_room
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -136,7 +139,7 @@ impl Arena {
     }
 
     /// A block of `len` bytes, which are no more than an extent has.
-    pub(super) fn borrow(&self, len: usize) -> Result<Borrowed, NoMemory> {
+    pub(crate) fn borrow(&self, len: usize) -> Result<Borrowed, NoMemory> {
         self.borrow_with(len, || memfd::create("memit-extent", self.limits.extent_size))
     }
 
@@ -169,7 +172,7 @@ impl Arena {
     }
 
     fn full(&self, state: &State) -> NoMemory {
-        NoMemory::Full(Seen { given: state.given, released: self.released.load(Ordering::SeqCst) })
+        NoMemory::Full(Seen { given: state.given, made: self.own_room.made() })
     }
 
     fn add_extent(&self, state: &mut State, fd: OwnedFd, map: ReadWriteMap) {
@@ -188,12 +191,12 @@ impl Arena {
     }
 
     /// Says that the peer may give the block back from now on.
-    pub(super) fn lend(&self, block: &Block) {
+    pub(crate) fn lend(&self, block: &Block) {
         self.lock().ledger.lend(block);
     }
 
     /// Takes back a block that the peer has not got.
-    pub(super) fn cancel(&self, block: &Block) {
+    pub(crate) fn cancel(&self, block: &Block) {
         if self.lock().ledger.cancel(block) {
             self.release();
         }
@@ -249,21 +252,19 @@ impl Arena {
 
     /// There is room that the peer has not made.
     fn release(&self) {
-        // SYNC room-released: SeqCst with `Link::wait_for_room`: of a thread that makes room and one about to sleep for
-        // some, at least one sees the other.
-        self.released.fetch_add(1, Ordering::SeqCst);
+        let is_wanted = self.own_room.make();
         if let Some(link) = self.link.upgrade() {
-            link.room_was_made();
+            link.room_was_made(is_wanted);
         }
     }
 
     /// Whether there may be room where there was none.
     pub(crate) fn has_changed(&self, seen: Seen) -> bool {
-        self.peer.load_given() != seen.given || self.released.load(Ordering::SeqCst) != seen.released
+        self.peer.load_given() != seen.given || self.own_room.made() != seen.made
     }
 
     /// Passes an extent, unless that has been done. Of several threads that want it one does; the others wait for it.
-    pub(super) fn pass_extent(
+    pub(crate) fn pass_extent(
         &self,
         number: u64,
         send: impl FnOnce(BorrowedFd<'_>) -> Result<(), Errno>,
@@ -381,6 +382,7 @@ impl std::fmt::Debug for Arena {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use memit_ringbuf::Capacity;
 

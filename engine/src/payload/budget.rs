@@ -4,8 +4,7 @@
 //! has been passed and has not given back, which is never more than the peer's ledger has, and refuses what no ledger
 //! would have admitted.
 
-use super::MOST_MEMORIES;
-use crate::rendezvous::PayloadLimits;
+use super::{MOST_MEMORIES, PayloadLimits};
 
 /// The count for one connection, in one direction. No memory is in it.
 #[derive(Debug, Default)]

@@ -7,9 +7,8 @@ use proptest::prelude::*;
 
 use super::budget::Budget;
 use super::ledger::{Block, Ledger, Limits, Room};
-use super::{MOST_MEMORIES, MOST_OUTSTANDING, PAGE};
+use super::{MOST_MEMORIES, MOST_OUTSTANDING, PAGE, PayloadLimits};
 use crate::outbox::GiveBack;
-use crate::rendezvous::PayloadLimits;
 
 const PAGES: usize = 3;
 const SIZE: usize = PAGES * PAGE;

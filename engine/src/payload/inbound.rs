@@ -4,14 +4,14 @@
 //! peer sends; what lies in the memory is looked at elsewhere.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{PoisonError, Weak};
 
+use super::PayloadLimits;
 use super::budget::{Budget, Overdrawn};
 use super::location::Location;
 use crate::link::Link;
 use crate::outbox::{GiveBack, OwnOutbox};
-use crate::rendezvous::PayloadLimits;
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering};
 use crate::sys::discard::discard;
 use crate::sys::fork::ForkFd;
 use crate::sys::map::{ReadOnlyMap, SealedMap};
@@ -294,7 +294,7 @@ impl Drop for Extent {
     fn drop(&mut self) {
         // Unmapped first: that is what the peer is told.
         self.map = None;
-        if *self.is_retired.get_mut() {
+        if self.is_retired.load(Ordering::Relaxed) {
             give_back(&self.link, Given::Extent { memory: self.number });
         }
     }

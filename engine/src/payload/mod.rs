@@ -6,6 +6,7 @@
 //! | `runs`     | the free pages of an extent                                                  |
 //! | `ledger`   | what a sender has lent out, and what its peer may give back: no memory in it |
 //! | `arena`    | the sender's memory, as the ledger says                                      |
+//! | `room`     | memory that the sender takes back itself, and who waits for it               |
 //! | `loan`     | memory to write a payload to, and one that is ready to be sent               |
 //! | `inbound`  | the peer's memory at the receiver                                            |
 //! | `budget`   | how much of it there may be                                                  |
@@ -23,18 +24,26 @@
 pub(crate) mod arena;
 mod budget;
 #[cfg(test)]
+#[cfg(not(loom))]
 mod budget_model;
 pub(crate) mod inbound;
+#[cfg(not(loom))]
 pub(crate) mod kept;
 pub(crate) mod ledger;
 #[cfg(test)]
+#[cfg(not(loom))]
 mod ledger_model;
+#[cfg(not(loom))]
 pub(crate) mod loan;
 pub(crate) mod location;
+#[cfg(not(loom))]
 pub(crate) mod private;
+mod room;
 mod runs;
 
+#[cfg(not(loom))]
 pub use kept::Kept;
+#[cfg(not(loom))]
 pub use loan::Loan;
 
 /// Blocks begin at multiples of this, whatever the machine's page size is.
@@ -46,3 +55,16 @@ const _: () = assert!(MOST_OUTSTANDING as u64 == crate::outbox::GIVE_BACKS);
 
 /// Extents and sealed memories of one sender that its peer has not given back.
 pub(crate) const MOST_MEMORIES: usize = 64;
+
+/// What holds in one direction of a connection. All are bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PayloadLimits {
+    /// Of each extent.
+    pub(crate) extent_size: usize,
+    /// Of all extents together: at least `extent_size`.
+    pub(crate) arena_limit: usize,
+    /// Of one payload.
+    pub(crate) message_limit: usize,
+    /// What does not fit a frame and is at least this long goes in sealed memory of its own.
+    pub(crate) sealed_from: usize,
+}

@@ -18,13 +18,13 @@ pub use dispatch::{Dispatch, Handler, Incoming};
 pub use sleep::Wakeup;
 
 use crate::config::{Config, Trust};
+use crate::doorbell::sleep::change;
 use crate::doorbell::strategy::Spin;
 use crate::error::{Busy, Disconnect};
 use crate::link::Link;
 use crate::rendezvous::{self, AdmitSink, Admitted, BindError, ConnectError, Listening, Role};
 use crate::sys::epoll::Epoll;
 use crate::sys::fork::{Epoch, ForkFd};
-use crate::sys::futex;
 use crate::thread::{self, Dispatching};
 use dispatch::Dispatcher;
 
@@ -271,9 +271,7 @@ impl PortCore {
         if self.is_forked() {
             return;
         }
-        // SYNC port-control: release pairs with the sleeper, which reads the word before it looks at `news`.
-        self.control.fetch_add(1, Ordering::Release);
-        futex::wake_all_private(&self.control);
+        change(&self.control);
         // The counter cannot overflow in practice, and a full one is readable anyway.
         let _ = rustix::io::write(&self.control_fd, &1u64.to_ne_bytes());
     }

@@ -3,17 +3,17 @@
 //! One peer: a futex wait on the peer's bells and the control word. Many: one epoll over the bells' sockets and the
 //! control descriptor. In both cases the thread arms, passes one heavy barrier, and looks once more before it sleeps.
 
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use super::{CONTROL, Dispatch, PortCore};
 use crate::doorbell::protocol::{Kinds, arm};
+use crate::doorbell::sleep::Noted;
 use crate::doorbell::strategy::CLOCK_STRIDE;
 use crate::link::bounded;
 use crate::port::dispatch::Dispatcher;
 use crate::rendezvous::Role;
 use crate::sys::barrier::{self, Barrier, Heavy};
-use crate::sys::futex::{self, WaitOn};
 
 /// A busy thread looks at the bells of the peers that it does not poll about this often.
 pub(super) const LOOK_AFTER: Duration = Duration::from_micros(50);
@@ -114,13 +114,7 @@ impl Dispatch<'_> {
         let Dispatcher { inboxes, hot, .. } = &*self.dispatcher;
         let Some(inbox) = hot.first().and_then(|index| inboxes.get(*index)?.as_ref()) else { return };
         let (link, peer) = (&inbox.link, inbox.link.peer());
-        let (data, space) = (peer.data_bell(), peer.space_bell());
-        let rung = |bell: &AtomicU32| bell.load(Ordering::Relaxed);
-        let (data_rung, space_rung) = (rung(data), rung(space));
-        // SYNC port-control: acquire pairs with `notify`. Read before `has_called`.
-        let control = self.core.control.load(Ordering::Acquire);
-        // SYNC doorbell-bell: what was published before the bells were rung is seen by the looks below.
-        fence(Ordering::Acquire);
+        let noted = Noted::new([peer.data_bell(), peer.space_bell()], &self.core.control);
         if self.core.has_called() {
             return;
         }
@@ -131,13 +125,8 @@ impl Dispatch<'_> {
         if inbox.is_ready() || !link.is_connected() || blocked.may_go_on(link) {
             return;
         }
-        let words = [
-            WaitOn { word: data, expected: data_rung, shared: true },
-            WaitOn { word: &self.core.control, expected: control, shared: false },
-            WaitOn { word: space, expected: space_rung, shared: true },
-        ];
-        let words = if blocked.is_clear() { &words[..2] } else { &words[..] };
-        futex::wait_any(words, bounded(blocked.bounded(deadline), heavy));
+        let bells = if blocked.is_clear() { 1 } else { 2 };
+        noted.wait(bells, bounded(blocked.bounded(deadline), heavy));
     }
 
     fn park_on_epoll(&mut self, deadline: Option<Instant>) {

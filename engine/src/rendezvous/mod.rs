@@ -44,7 +44,6 @@ pub(crate) use listen::Listening;
 pub use message::RefusalCode;
 pub use name::{NameInvalid, NameProblem};
 pub use path::RuntimeDirError;
-pub(crate) use payloads::PayloadLimits;
 pub(crate) use payloads::{LEAST_EXTENT, MOST_EXTENT, PayloadTerms, is_extent_size};
 
 use message::{LAYOUT_VERSION, Refusal, RefusalCode as Code, Terms, capability};

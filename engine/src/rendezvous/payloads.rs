@@ -4,7 +4,7 @@
 //! from which length on a payload is to come in sealed memory of its own is the receiver's wish alone.
 
 use super::message::{Refusal, RefusalCode};
-use crate::payload::PAGE;
+use crate::payload::{PAGE, PayloadLimits};
 
 /// The smallest extent.
 pub(crate) const LEAST_EXTENT: usize = 64 << 10;
@@ -27,19 +27,6 @@ pub(crate) struct PayloadTerms {
     pub(crate) message_limit: u64,
     /// From this length on, whoever says this wants payloads that do not fit a frame in sealed memory of their own.
     pub(crate) sealed_from: u64,
-}
-
-/// What holds in one direction of a connection. All are bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PayloadLimits {
-    /// Of each extent.
-    pub(crate) extent_size: usize,
-    /// Of all extents together: at least `extent_size`.
-    pub(crate) arena_limit: usize,
-    /// Of one payload.
-    pub(crate) message_limit: usize,
-    /// What does not fit a frame and is at least this long goes in sealed memory of its own.
-    pub(crate) sealed_from: usize,
 }
 
 impl PayloadTerms {

@@ -1,22 +1,23 @@
-//! What the models share. Each states how often a thread may be preempted; within that bound loom
-//! tries every interleaving and every value that a load may see. No model has two
-//! threads that wait in loops for a third: loom would let them yield to each other for ever.
+//! What the models of the ring share. No model has two threads that wait in loops for a third: loom
+//! would let them yield to each other for ever.
 #![allow(dead_code)] // each model uses its part
+
+mod explore;
 
 use loom::sync::Arc;
 use loom::thread;
-use memit_ringbuf::{Capacity, Claim, ClaimError, Consumer, Exclusive, Header, HeapCursor, HeapRing, Key, Producer};
+use memit_ringbuf::{
+    Capacity, Claim, ClaimError, Consumer, Exclusive, Header, HeapCursor, HeapRing, Key, Producer, RingRead, RingWrite,
+};
 
-pub(crate) type Shared = Arc<Producer<HeapRing, HeapCursor>>;
+pub(crate) type Shared<M = HeapRing> = Arc<Producer<M, HeapCursor>>;
 pub(crate) type Receiver = Consumer<HeapRing, HeapCursor>;
 
 pub(crate) const HEADER: Header = Header { channel: 3, kind: 1, flags: 0 };
 
 /// Checks a model with at most `preemptions` preemptions in each execution.
 pub(crate) fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.check(body);
+    explore::explore(Some(preemptions), body);
 }
 
 pub(crate) fn key() -> Key {
@@ -30,21 +31,62 @@ pub(crate) fn stamp(position: u64) -> u64 {
 
 /// A ring of `capacity` bytes that begins at `position`.
 pub(crate) fn ring(capacity: usize, position: u64) -> (Shared, Receiver, HeapRing) {
+    ring_with(capacity, position, |memory| memory)
+}
+
+/// [`ring`], whose producer has the memory as `wrap` makes it.
+pub(crate) fn ring_with<M: RingWrite>(
+    capacity: usize,
+    position: u64,
+    wrap: impl FnOnce(HeapRing) -> M,
+) -> (Shared<M>, Receiver, HeapRing) {
     let memory = HeapRing::new(Capacity::new(capacity).unwrap());
     let head = HeapCursor::starting_at(position);
-    let producer = Producer::starting_at(memory.clone(), head.clone(), key(), position);
+    let producer = Producer::starting_at(wrap(memory.clone()), head.clone(), key(), position);
     let consumer = Consumer::starting_at(memory.clone(), head, key(), position);
     (Arc::new(producer), consumer, memory)
 }
 
+/// The ring's memory as a producer has it that does not look for collisions: nothing else makes a
+/// producer load a word of the ring.
+pub(crate) struct Blind(pub(crate) HeapRing);
+
+impl RingRead for Blind {
+    fn capacity(&self) -> Capacity {
+        self.0.capacity()
+    }
+
+    fn load(&self, _: usize) -> u64 {
+        0
+    }
+
+    fn copy_to(&self, _: usize, _: &mut [u8]) {
+        unreachable!("a producer reads no payload");
+    }
+}
+
+impl RingWrite for Blind {
+    fn store(&self, offset: usize, word: u64) {
+        self.0.store(offset, word);
+    }
+
+    fn publish(&self, offset: usize, word: u64) {
+        self.0.publish(offset, word);
+    }
+
+    fn copy_from(&self, offset: usize, src: &[u8]) {
+        self.0.copy_from(offset, src);
+    }
+}
+
 /// Writes `value` into a claim and commits it.
-pub(crate) fn fill(mut claim: Claim<'_, HeapRing, HeapCursor>, value: u64) {
+pub(crate) fn fill<M: RingWrite>(mut claim: Claim<'_, M, HeapCursor>, value: u64) {
     claim.write(0, &value.to_le_bytes());
     claim.commit(HEADER);
 }
 
 /// Sends `value` in a payload of `len` bytes, waiting for space and for the end of a guard.
-pub(crate) fn send(producer: &Producer<HeapRing, HeapCursor>, value: u64, len: usize) {
+pub(crate) fn send<M: RingWrite>(producer: &Producer<M, HeapCursor>, value: u64, len: usize) {
     loop {
         match producer.try_claim(len) {
             Ok(claim) => return fill(claim, value),

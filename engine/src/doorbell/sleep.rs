@@ -1,0 +1,82 @@
+//! Sleeping until a bell rings, and ringing it, so that no wake-up falls in between.
+//!
+//! A sleeper **notes** the words that it is going to wait on, arms, passes the heavy barrier, looks for what it wants
+//! once more, and waits until one of the words is not as it was noted. Behind its light barrier a waker that finds it
+//! armed changes the bell's word, and wakes. That leaves two cases. If the bell was changed after it was noted, the
+//! wait ends, or does not begin. If it was changed before, what the waker had published before that is seen by the
+//! look, through **doorbell-bell**. The same holds for the control word, by which this process ends waits of its own.
+
+use std::time::Instant;
+
+use super::protocol::{Kinds, Waker};
+use crate::sync::{AtomicU32, Ordering, fence};
+use crate::sys::futex::{self, MOST_WORDS, WaitOn};
+
+/// Words to wait on, as they were before anything was armed.
+pub(crate) struct Noted<'a, const BELLS: usize> {
+    control: WaitOn<'a>,
+    bells: [WaitOn<'a>; BELLS],
+}
+
+impl<'a, const BELLS: usize> Noted<'a, BELLS> {
+    /// Notes `bells`, which the peer rings, and `control`, which this process changes to end the wait.
+    pub(crate) fn new(bells: [&'a AtomicU32; BELLS], control: &'a AtomicU32) -> Self {
+        const { assert!(BELLS < MOST_WORDS) };
+        let note = |word: &'a AtomicU32, shared| WaitOn { word, expected: word.load(Ordering::Relaxed), shared };
+        let noted = Self { bells: bells.map(|bell| note(bell, true)), control: note(control, false) };
+        // SYNC doorbell-bell: pairs with `Waker::ring` and `ring_anyway`.
+        // SYNC control: pairs with `change`.
+        fence(Ordering::Acquire);
+        noted
+    }
+
+    /// Waits until one of the first `bells` bells or the control word has changed, or until the deadline.
+    pub(crate) fn wait(&self, bells: usize, deadline: Option<Instant>) {
+        let mut words = [self.control; MOST_WORDS];
+        let count = bells.min(BELLS);
+        words[1..=count].copy_from_slice(&self.bells[..count]);
+        futex::wait_any(&words[..=count], deadline);
+    }
+}
+
+/// Sleeps once on `bell`, unless `ready`: until it rings, or `control` is changed. `arm` says in our outbox that
+/// somebody sleeps; `barrier` passes the heavy barrier and says how long to sleep at most.
+pub(crate) fn sleep_once(
+    bell: &AtomicU32,
+    control: &AtomicU32,
+    arm: impl FnOnce(),
+    barrier: impl FnOnce() -> Option<Instant>,
+    ready: impl FnOnce() -> bool,
+) {
+    let noted = Noted::new([bell], control);
+    arm();
+    let deadline = barrier();
+    if !ready() {
+        noted.wait(1, deadline);
+    }
+}
+
+impl Waker {
+    /// Rings `bell` for sleepers that are armed with `armed`. Where one polls its descriptor `descriptor` rings that,
+    /// and says whether it will be heard.
+    pub(crate) fn ring(&self, armed: u64, bell: &AtomicU32, descriptor: impl FnOnce() -> bool) {
+        ring_anyway(bell);
+        if !Kinds::of(armed).contains(Kinds::DESCRIPTOR) || descriptor() {
+            self.rang(armed);
+        }
+    }
+}
+
+/// Changes a bell's word and wakes all who wait on it, whoever they are.
+pub(crate) fn ring_anyway(bell: &AtomicU32) {
+    // SYNC doorbell-bell: pairs with `Noted::new`.
+    bell.fetch_add(1, Ordering::Release);
+    futex::wake_all_shared(bell);
+}
+
+/// Changes a control word and wakes all who wait on it.
+pub(crate) fn change(control: &AtomicU32) {
+    // SYNC control: pairs with `Noted::new`.
+    control.fetch_add(1, Ordering::Release);
+    futex::wake_all_private(control);
+}
