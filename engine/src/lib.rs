@@ -23,6 +23,9 @@
 
 #![warn(missing_docs)]
 
+#[cfg(not(loom))]
+#[macro_use]
+mod crash;
 mod doorbell;
 mod sync;
 

@@ -56,9 +56,12 @@
 //! | `error` | one small enum per operation |
 
 #![warn(missing_docs)]
-#![cfg_attr(not(loom), no_std)]
+#![cfg_attr(not(any(loom, crash_points)), no_std)]
 
 extern crate alloc;
+
+#[macro_use]
+mod crash;
 
 mod claim;
 mod consumer;
@@ -72,6 +75,9 @@ mod stamp;
 mod sync;
 
 pub use claim::Claim;
+#[cfg(crash_points)]
+#[doc(hidden)]
+pub use crash::on_crash_point;
 pub use consumer::{Consumer, Frame};
 pub use cursor::reached;
 pub use error::{ClaimError, CorruptFrame, CorruptHead, Held, InvalidCapacity};

@@ -58,10 +58,13 @@ impl Link {
 
     #[cold]
     pub(super) fn ring(&self, waker: &Waker, armed: u64, bell: &AtomicU32) {
+        crash_point!("ring-before");
         bump(bell);
+        crash_point!("ring-woken");
         if !Kinds::of(armed).contains(Kinds::DESCRIPTOR) || self.sockets.ring() {
             waker.rang(armed);
         }
+        crash_point!("ring-after");
     }
 
     /// Wakes the peer's threads that wait for space and for the reply in `slot`, whether or not they are armed:
@@ -85,6 +88,7 @@ impl Link {
     /// consumed everything, which satisfies every position.
     pub(crate) fn arm_space(&self, wanted: u64, kinds: Kinds) {
         self.own.space_wanted().store(wanted, Ordering::Relaxed);
+        crash_point!("space-wanted");
         arm_shared(self.own.space_armed(), kinds);
     }
 
@@ -122,11 +126,14 @@ impl Link {
         let control = self.control.load(Ordering::Acquire);
         // What was published before the bell was rung is seen by the look below.
         fence(Ordering::Acquire);
+        crash_point!("waiter-arm-before");
         arm();
+        crash_point!("waiter-arm-after");
         let heavy = barrier::heavy(self.incoming);
         if ready() || !self.is_connected() {
             return;
         }
+        crash_point!("waiter-sleep");
         futex::wait_any(
             &[
                 WaitOn { word: bell, expected: rung, shared: true },
@@ -141,6 +148,7 @@ impl Link {
 fn bump(bell: &AtomicU32) {
     // SYNC doorbell-bell: release pairs with the acquire fence in `park`.
     bell.fetch_add(1, Ordering::Release);
+    crash_point!("bell-bumped");
     futex::wake_all_shared(bell);
 }
 

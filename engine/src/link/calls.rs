@@ -37,6 +37,7 @@ impl<'a> Shown<'a> {
         word.store(id.get(), Ordering::Relaxed);
         // SYNC crossing-calls: SeqCst with the same fence in the peer's process.
         fence(Ordering::SeqCst);
+        crash_point!("waiting-shown");
         Self(word)
     }
 }
@@ -130,8 +131,11 @@ impl Link {
             call: Some(CallHeader { id, remaining }.to_bytes()),
             content,
         };
+        crash_point!("call-before-frame");
         self.transmit_call(&mut parcel, deadline, dispatching)?;
+        crash_point!("call-after-frame");
         let answer = self.await_reply(id, deadline, dispatching, reply);
+        crash_point!("call-ended");
         if matches!(answer, Err(CallError::Timeout | CallError::WouldDeadlock)) && !self.tell_abandonment(id) {
             // The peer is told before the slot's next call.
             slot.set_abandoned(Some(id));
@@ -196,7 +200,10 @@ impl Link {
                 &self.reply_spin,
                 self.peer.reply_bell(slot),
                 deadline,
-                || arm(self.own.reply_armed(slot), Kinds::FUTEX),
+                || {
+                    arm(self.own.reply_armed(slot), Kinds::FUTEX);
+                    crash_point!("reply-armed");
+                },
                 || has_arrived() || crossing(),
             );
         }
@@ -205,6 +212,7 @@ impl Link {
     fn take_reply(&self, slot: u32, reply: &mut AlignedBytes) -> Result<Option<Kept>, CallError> {
         // SYNC reply-publish: pairs with the release store of the id in `OwnOutbox::write_slot`.
         fence(Ordering::Acquire);
+        crash_point!("reply-found");
         let violation = |text: &dyn std::fmt::Display| {
             self.disconnect(Disconnect::violation(text));
             CallError::Disconnected(self.ended().unwrap_or(Disconnect::Died))
@@ -302,9 +310,11 @@ impl Link {
     fn answer(&self, call: CallToken, status: ReplyStatus, payload: &[u8]) -> Result<(), ReplyError> {
         let slot = call.id.slot();
         let writing = self.answers.begin(call.id).ok_or(ReplyError::Late)?;
+        crash_point!("reply-before");
         self.own.write_slot(slot, payload, call.id.get(), status as u8, INLINE);
         drop(writing);
         self.ring_reply(slot);
+        crash_point!("reply-after");
         Ok(())
     }
 
@@ -354,6 +364,7 @@ impl Link {
         let (slot, location) = (call.id.slot(), staged.location());
         // Before the answer is there, so that it is known of when the caller turns out not to take it.
         self.note_reply(call.id, staged.lent());
+        crash_point!("reply-lent");
         let status = ReplyStatus::Value as u8;
         self.own.write_slot(slot, location.encode().as_slice(), call.id.get(), status, location.place());
         if let Content::Staged(staged) = content.take() {

@@ -103,6 +103,8 @@ impl Inbox {
         while frames < most && bytes < TURN_BYTES && (self.link.is_usable() || self.may_go_on()) {
             let frame = match self.consumer.poll() {
                 Ok(Some(frame)) => frame,
+                // What other threads published behind a claim that the peer's end left open is published, too.
+                Ok(None) if !self.link.is_usable() && self.may_go_on() && self.consumer.skip_gap() => continue,
                 Ok(None) => {
                     self.idle();
                     break;
@@ -139,7 +141,9 @@ impl Inbox {
                 }
                 _ => {
                     buffers.frame.fill(frame.len(), |to| frame.copy_to(to));
+                    crash_point!("frame-copied");
                     frame.release();
+                    crash_point!("frame-released");
                     self.head_moved(false);
                     Arrival { link: &self.link, channels: &mut self.channels, trust, header }.deliver(buffers, handler)
                 }
@@ -300,6 +304,7 @@ impl Arrival<'_> {
         if !self.link.answers().take(header.id) {
             return Err(no_slot(header.id));
         }
+        crash_point!("call-taken");
         Ok((Some(CallToken::new(header)), CallHeader::LEN))
     }
 
@@ -312,6 +317,7 @@ impl Arrival<'_> {
             Held::Sealed(sealed) => return Ok(Origin::Elsewhere(Kept::sealed(sealed))),
             Held::Block(block) => block,
         };
+        crash_point!("block-found");
         if let Trust::Full(promise) = self.trust {
             return Ok(Origin::Elsewhere(Kept::trusted(promise, block)));
         }

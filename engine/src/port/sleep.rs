@@ -124,7 +124,9 @@ impl Dispatch<'_> {
         if self.core.has_called() {
             return;
         }
+        crash_point!("data-arm-before");
         arm(link.own().data_armed(), Kinds::FUTEX);
+        crash_point!("data-arm-after");
         let blocked = link.flush();
         blocked.arm(link, Kinds::FUTEX);
         let heavy = barrier::heavy(link.sleeping_barrier());
@@ -137,6 +139,7 @@ impl Dispatch<'_> {
             WaitOn { word: space, expected: space_rung, shared: true },
         ];
         let words = if blocked.is_clear() { &words[..2] } else { &words[..] };
+        crash_point!("data-sleep");
         futex::wait_any(words, bounded(blocked.bounded(deadline), heavy));
     }
 
@@ -148,6 +151,7 @@ impl Dispatch<'_> {
         let deadline =
             bounded(retry.map_or(deadline, |at| Some(deadline.map_or(at, |deadline| deadline.min(at)))), heavy);
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        crash_point!("bells-sleep");
         self.take_events(timeout);
         if heavy == Heavy::Failed {
             // Any of them may have published without ringing.
@@ -187,7 +191,9 @@ impl Dispatch<'_> {
             if inbox.quiet < looks {
                 continue;
             }
+            crash_point!("bells-arm-before");
             arm(inbox.link.own().data_armed(), Kinds::DESCRIPTOR);
+            crash_point!("bells-arm-after");
             inbox.blocked = inbox.link.flush();
             inbox.blocked.arm(&inbox.link, Kinds::DESCRIPTOR);
             asymmetric |= inbox.link.sleeping_barrier() == Barrier::Asymmetric;
