@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::AT_ONCE;
 
-/// Descriptors by what they are of, shared mappings by name, and bytes of shared memory.
+/// Descriptors by what they are of, shared mappings by name, and how much shared memory that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftovers {
     descriptors: BTreeMap<String, usize>,
@@ -18,7 +18,8 @@ pub struct Leftovers {
 
 impl Leftovers {
     pub fn now() -> Self {
-        Self { descriptors: descriptors(), maps: maps(), shared_kib: shared_kib() }
+        let (maps, shared_kib) = mapped();
+        Self { descriptors: descriptors(), maps, shared_kib }
     }
 
     /// As it will be once the library's thread runs, which stays for as long as the process.
@@ -56,25 +57,27 @@ fn descriptors() -> BTreeMap<String, usize> {
     kinds
 }
 
-/// Shared mappings, and private ones of memory files, which sealed payloads are.
-fn maps() -> BTreeMap<String, usize> {
-    let mut names = BTreeMap::new();
-    for line in fs::read_to_string("/proc/self/maps").unwrap().lines() {
-        let mut fields = line.split_whitespace();
-        let permissions = fields.nth(1).unwrap();
-        let name = fields.skip(3).collect::<Vec<_>>().join(" ");
-        if permissions.ends_with('s') || name.contains("memfd:") {
-            *names.entry(name).or_default() += 1;
+/// The shared mappings, and private ones of memory files, which sealed payloads are; how many KiB of them are present.
+/// The ledger's comes and goes with the test's own use of it.
+fn mapped() -> (BTreeMap<String, usize>, u64) {
+    let (mut names, mut present, mut counts) = (BTreeMap::new(), 0, false);
+    for line in fs::read_to_string("/proc/self/smaps").unwrap().lines() {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        match fields[..] {
+            // Address, permissions, offset, device, file number, name: the head of what follows.
+            [address, permissions, _, _, _, ..] if address.contains('-') => {
+                let name = fields[5..].join(" ");
+                counts = permissions.ends_with('s') || name.contains("memfd:");
+                if counts {
+                    *names.entry(name.clone()).or_default() += 1;
+                }
+                counts &= !name.contains("memfd:ledger");
+            }
+            ["Rss:", kib, "kB"] if counts => present += kib.parse::<u64>().unwrap(),
+            _ => {}
         }
     }
-    names
-}
-
-/// This process's share of the shared memory that it has mapped.
-fn shared_kib() -> u64 {
-    let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss_Shmem:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    (names, present)
 }
 
 /// The names in a directory, sorted.

@@ -148,10 +148,11 @@ const REACHED: Duration = Duration::from_secs(30);
 
 /// What came of all kills.
 #[derive(Default)]
-struct Total {
-    kills: u64,
-    messages: u64,
-    slowest: Duration,
+pub struct Total {
+    pub kills: u64,
+    pub messages: u64,
+    /// The longest that anything took to end after a death.
+    pub slowest: Duration,
 }
 
 #[test]
@@ -203,7 +204,7 @@ fn a_process_killed_at_any_point_loses_nothing_holds_up_nobody_and_leaves_nothin
 }
 
 /// Starts the library's thread, which stays.
-fn warm_up() {
+pub fn warm_up() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("run").to_string_lossy().into_owned();
     let ledger = Arc::new(Ledger::new());

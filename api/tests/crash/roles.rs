@@ -10,7 +10,7 @@ use crate::common::say;
 use crate::ledger::Ledger;
 use crate::leftovers::Leftovers;
 use crate::survivors::Renderer;
-use crate::traffic::{CALLS, Traffic, settings};
+use crate::traffic::{CALLS, ENDING, Traffic, settings};
 use crate::{APP, NEVER};
 
 pub fn play(role: &str, dir: &str) {
@@ -42,6 +42,7 @@ pub fn play(role: &str, dir: &str) {
             while CALLS.load(Ordering::Relaxed) < 5 {
                 main.run_once(NEVER).unwrap();
             }
+            ENDING.store(true, Ordering::SeqCst);
             main.shutdown();
         }
         "renderer-that-ends" => {
@@ -50,6 +51,7 @@ pub fn play(role: &str, dir: &str) {
             while CALLS.load(Ordering::Relaxed) < 5 {
                 renderer.run_once(NEVER).unwrap();
             }
+            ENDING.store(true, Ordering::SeqCst);
             renderer.shutdown();
         }
         "bind" => {

@@ -2,7 +2,7 @@
 //! count, answer, echo and call back.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -242,7 +242,9 @@ fn talk(ledger: &Ledger, sender: Sender) {
         ledger.begin(stream, seq);
         let outcome = if seq % 8 == 3 { ask(ledger, &sender, this, &letter) } else { tell(&sender, &letter) };
         if let Err(end) = outcome.and_then(|()| {
-            ledger.finish(stream, seq);
+            if !ENDING.load(Ordering::SeqCst) {
+                ledger.finish(stream, seq);
+            }
             on_the_side(&sender, this, &mut letter)
         }) {
             return if let End::Fault(text) = end { ledger.fault(&text) };
@@ -277,6 +279,9 @@ fn ask(ledger: &Ledger, sender: &Sender, this: Letter, letter: &[u8]) -> Result<
     CALLS.fetch_add(1, Ordering::Relaxed);
     if read(ledger, &reply) == Some(this) { Ok(()) } else { Err(End::Fault("a call got another's answer".into())) }
 }
+
+/// This process is about to shut its endpoint down, and what its threads send meanwhile may be lost.
+pub static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Calls of this process that were answered.
 pub static CALLS: AtomicU64 = AtomicU64::new(0);

@@ -103,9 +103,10 @@ impl Inbox {
         while frames < most && bytes < TURN_BYTES && (self.link.is_usable() || self.may_go_on()) {
             let frame = match self.consumer.poll() {
                 Ok(Some(frame)) => frame,
-                // What other threads published behind a claim that the peer's end left open is published, too.
-                Ok(None) if !self.link.is_usable() && self.may_go_on() && self.consumer.skip_gap() => continue,
                 Ok(None) => {
+                    if !self.link.is_usable() && self.skip_gap() {
+                        continue;
+                    }
                     self.idle();
                     break;
                 }
@@ -182,6 +183,12 @@ impl Inbox {
                 !reached(head, *self.last.get_or_insert(head.wrapping_add(ring)))
             }
         }
+    }
+
+    /// What other threads of the peer published behind a claim that its end left open is published, too.
+    #[cold]
+    fn skip_gap(&mut self) -> bool {
+        self.may_go_on() && self.consumer.skip_gap()
     }
 
     #[cold]
