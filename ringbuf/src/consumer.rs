@@ -92,19 +92,19 @@ impl<M: RingRead, C: OwnCursor> Consumer<M, C> {
         true
     }
 
-    /// Moves the head over claims that were never ended, to the next frame that was published; says whether there is
-    /// one. For a producer that is gone: what it has not published by now it never will.
+    /// Moves the head over claims that were never ended to the next frame that was published, which may be the one at
+    /// the head; says whether there is one. For a producer that is gone: what it has not published by now it never will.
     ///
-    /// A thread that dies, or is the last to be stopped, in the middle of a claim leaves a gap, and other threads may
-    /// have published behind it. The next stamp tells where. In the gap lies what the claim has written so far and what
-    /// earlier frames left, and neither is the stamp of its own position: stamps of earlier laps differ, and payloads
-    /// hold this one no likelier than any other word that nobody knows.
+    /// A process that dies while one of its threads has a claim open leaves a gap, and other threads may have published
+    /// behind it. The next stamp tells where. In the gap lies what the claim has written so far and what earlier frames
+    /// left, and neither is the stamp of its own position: stamps of earlier laps differ, and a payload holds it no
+    /// likelier than any other word that nobody knows.
     #[cold]
     pub fn skip_gap(&mut self) -> bool {
         let capacity = self.memory.capacity();
         let is_published = |position| self.memory.load(capacity.offset(position)) == self.key.stamp(position);
         // No claim reaches further.
-        let lines = (1..).map(|line| self.head.wrapping_add(line * LINE_STEP));
+        let lines = (0..).map(|line| self.head.wrapping_add(line * LINE_STEP));
         let Some(next) = lines.take_while(|line| fits(*line, self.published, capacity)).find(|line| is_published(*line))
         else {
             return false;
