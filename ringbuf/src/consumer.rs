@@ -103,13 +103,13 @@ impl<M: RingRead, C: OwnCursor> Consumer<M, C> {
     pub fn skip_gap(&mut self) -> bool {
         let capacity = self.memory.capacity();
         let is_published = |position| self.memory.load(capacity.offset(position)) == self.key.stamp(position);
-        // No claim reaches further.
+        // A frame is at least a line, and ends within what the producer knew to be free.
+        let may_begin = |position: u64| fits(position.wrapping_add(LINE_STEP), self.published, capacity);
         let lines = (0..).map(|line| self.head.wrapping_add(line * LINE_STEP));
-        let Some(next) = lines.take_while(|line| fits(*line, self.published, capacity)).find(|line| is_published(*line))
-        else {
-            return false;
-        };
-        self.head = next;
+        match lines.take_while(|line| may_begin(*line)).find(|line| is_published(*line)) {
+            Some(next) => self.head = next,
+            None => return false,
+        }
         true
     }
 
