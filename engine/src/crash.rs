@@ -35,7 +35,8 @@ mod kill {
         static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
         PLAN.get_or_init(|| {
             let text = std::env::var("MEMIT_CRASH").ok()?;
-            let parsed = text.split_once(':').and_then(|(name, nth)| Some((name, nth.parse::<u64>().ok()?.checked_sub(1)?)));
+            let parsed =
+                text.split_once(':').and_then(|(name, nth)| Some((name, nth.parse::<u64>().ok()?.checked_sub(1)?)));
             let Some((name, left)) = parsed else { panic!("MEMIT_CRASH is {text}; expected NAME:N, N from 1 on") };
             Some(Plan { name: name.to_owned(), left: AtomicU64::new(left) })
         })

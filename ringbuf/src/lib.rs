@@ -75,10 +75,10 @@ mod stamp;
 mod sync;
 
 pub use claim::Claim;
+pub use consumer::{Consumer, Frame};
 #[cfg(crash_points)]
 #[doc(hidden)]
 pub use crash::on_crash_point;
-pub use consumer::{Consumer, Frame};
 pub use cursor::reached;
 pub use error::{ClaimError, CorruptFrame, CorruptHead, Held, InvalidCapacity};
 pub use exclusive::Exclusive;

@@ -51,7 +51,8 @@ fn descriptors() -> BTreeMap<String, usize> {
         let Ok(target) = fs::read_link(entry.path()) else { continue };
         let target = target.to_string_lossy().into_owned();
         // Numbers of single sockets, pipes and processes are left out.
-        let kind = target.split_once(":[").filter(|_| !target.starts_with("anon_inode")).map(|(kind, _)| kind.to_owned());
+        let kind =
+            target.split_once(":[").filter(|_| !target.starts_with("anon_inode")).map(|(kind, _)| kind.to_owned());
         *kinds.entry(kind.unwrap_or(target)).or_default() += 1;
     }
     kinds

@@ -62,7 +62,8 @@ fn checksum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     let fold = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(23);
     // The checksum's own place does not count.
-    let sum = words.iter().enumerate().filter(|(at, _)| *at != 2).map(|(_, word)| u64::from_le_bytes(*word)).fold(1, fold);
+    let sum =
+        words.iter().enumerate().filter(|(at, _)| *at != 2).map(|(_, word)| u64::from_le_bytes(*word)).fold(1, fold);
     rest.iter().map(|byte| u64::from(*byte)).fold(fold(sum, bytes.len() as u64), fold)
 }
 

@@ -20,8 +20,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-mod leftovers;
 mod ledger;
+mod leftovers;
 mod letters;
 mod points;
 mod random;

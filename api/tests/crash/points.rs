@@ -232,10 +232,9 @@ fn scenarios(by: By, nth: u64) -> Vec<Scenario> {
         By::Both => vec![renderer, main(1)],
         By::Renderer => vec![renderer],
         By::MainOfTwo => vec![main(2)],
-        By::BothEnding => vec![
-            Scenario::Renderer("renderer-that-ends.park", wait),
-            Scenario::Main("main-that-ends.park", wait, 1),
-        ],
+        By::BothEnding => {
+            vec![Scenario::Renderer("renderer-that-ends.park", wait), Scenario::Main("main-that-ends.park", wait, 1)]
+        }
         By::Binder => vec![Scenario::Binder(false), Scenario::Binder(true)],
         By::FirstBinder => vec![Scenario::Binder(false)],
     }

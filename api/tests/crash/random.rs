@@ -68,7 +68,9 @@ fn processes_killed_at_random_times_lose_nothing_hold_up_nobody_and_leave_nothin
         before.assert_back();
     }
     let Total { kills, messages, slowest } = total;
-    println!("random kills: seed {seed}, {kills} kills ({of_mains} of mains), {messages} messages, slowest end {slowest:?}");
+    println!(
+        "random kills: seed {seed}, {kills} kills ({of_mains} of mains), {messages} messages, slowest end {slowest:?}"
+    );
 }
 
 /// The shares of `all` that fall to each of `workers`.

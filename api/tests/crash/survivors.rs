@@ -1,7 +1,7 @@
 //! Endpoints of the test's own process that survive, and what must hold of them.
 
-use std::sync::mpsc::{self, Receiver};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 

@@ -78,8 +78,7 @@ impl Drop for Talking {
 impl Traffic {
     /// Listens on an endpoint. From then on each peer that comes is talked to.
     pub fn on(emitter: &Emitter, ledger: &Arc<Ledger>) -> Arc<Self> {
-        let traffic =
-            Arc::new(Self { ledger: Arc::clone(ledger), peers: Mutex::default(), changed: Condvar::new() });
+        let traffic = Arc::new(Self { ledger: Arc::clone(ledger), peers: Mutex::default(), changed: Condvar::new() });
         traffic.note_peers(emitter);
         traffic.listen(emitter);
         traffic
@@ -247,7 +246,9 @@ fn talk(ledger: &Ledger, sender: Sender) {
             }
             on_the_side(&sender, this, &mut letter)
         }) {
-            return if let End::Fault(text) = end { ledger.fault(&text) };
+            return if let End::Fault(text) = end {
+                ledger.fault(&text)
+            };
         }
     }
 }
@@ -260,13 +261,21 @@ enum End {
 
 impl From<SendError> for End {
     fn from(error: SendError) -> Self {
-        if matches!(error, SendError::Disconnected(_)) { Self::Disconnected } else { Self::Fault(format!("a message was not sent: {error}")) }
+        if matches!(error, SendError::Disconnected(_)) {
+            Self::Disconnected
+        } else {
+            Self::Fault(format!("a message was not sent: {error}"))
+        }
     }
 }
 
 impl From<CallError> for End {
     fn from(error: CallError) -> Self {
-        if matches!(error, CallError::Disconnected(_)) { Self::Disconnected } else { Self::Fault(format!("a call failed: {error}")) }
+        if matches!(error, CallError::Disconnected(_)) {
+            Self::Disconnected
+        } else {
+            Self::Fault(format!("a call failed: {error}"))
+        }
     }
 }
 
