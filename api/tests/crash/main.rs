@@ -16,7 +16,7 @@
 //! | `points`    | the list of all crash points, each reached                          |
 //! | `random`    | kills at random times                                               |
 #![cfg(crash_points)]
-#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
 #[path = "../common/mod.rs"]
 mod common;

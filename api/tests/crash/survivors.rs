@@ -10,7 +10,7 @@ use memit::{ConnectError, Disconnect, IpcMain, IpcRenderer, RunError, WaitStrate
 use crate::ledger::{Ledger, Stream};
 use crate::leftovers::files;
 use crate::traffic::{PING, Traffic, settings};
-use crate::{APP, AT_ONCE};
+use crate::{APP, AT_ONCE, NEVER};
 
 /// A main that a thread of its own dispatches.
 pub struct Main {
@@ -68,7 +68,15 @@ impl Renderer {
         let traffic = Traffic::on(&renderer, ledger);
         let (run, ran) = mpsc::channel();
         thread::spawn(move || {
-            let outcome = renderer.run();
+            // Either way to wait ends with main.
+            let outcome = match wait {
+                WaitStrategy::Park => loop {
+                    if let Err(end) = renderer.run_once(NEVER) {
+                        break Err(end);
+                    }
+                },
+                _ => renderer.run(),
+            };
             drop(renderer);
             let _ = run.send(outcome);
         });
@@ -78,8 +86,8 @@ impl Renderer {
     /// Waits for the end of its main, `pid`. Its `run` returns at once, and so do the threads that wait.
     pub fn end(self, pid: i32, within: Duration) {
         match self.ran.recv_timeout(within).expect("run returns when main is gone") {
-            // `Left`, if it was killed when it had said goodbye.
-            Ok(()) | Err(RunError::Disconnected(Disconnect::Died)) => {}
+            // `run` returns `Ok` when main has left: it was killed when it had said goodbye.
+            Ok(()) | Err(RunError::Disconnected(Disconnect::Died | Disconnect::Left)) => {}
             other => panic!("main was killed, and run returned {other:?}"),
         }
         self.traffic.is_over_with(pid, AT_ONCE).expect("the threads that send to main end");
