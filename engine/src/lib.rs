@@ -25,6 +25,9 @@
 // The models use parts of what they are made of.
 #![cfg_attr(loom, allow(dead_code, unreachable_pub, unused_imports))]
 
+#[macro_use]
+mod crash;
+
 mod call;
 mod doorbell;
 mod outbox;

@@ -44,6 +44,7 @@ pub struct Claim<'p, M: RingWrite, H: PeerCursor> {
 impl<'p, M: RingWrite, H: PeerCursor> Claim<'p, M, H> {
     #[inline(always)]
     pub(crate) fn new(producer: &'p Producer<M, H>, span: Span, len: usize) -> Self {
+        crash_point!("claim-taken");
         Self { producer, span, len }
     }
 
@@ -68,7 +69,10 @@ impl<'p, M: RingWrite, H: PeerCursor> Claim<'p, M, H> {
             outside(offset, bytes.len(), self.len);
         }
         let memory = self.producer.memory();
-        memory.copy_from(memory.capacity().offset(self.span.frame) + HEADER + offset, bytes);
+        let at = memory.capacity().offset(self.span.frame) + HEADER + offset;
+        crash_point!("claim-half-written", after memory.copy_from(at, &bytes[..bytes.len() / 2]));
+        memory.copy_from(at, bytes);
+        crash_point!("claim-written");
     }
 
     /// Publishes the frame. A header of kind [`PADDING`](crate::kind::PADDING) is an abort.
@@ -126,6 +130,7 @@ fn publish_padded<M: RingWrite, H: PeerCursor>(
     }
     if first != frame {
         stamp(producer, frame);
+        crash_point!("frame-stamped-behind-padding");
         describe_padding(producer, first, frame.wrapping_sub(first));
     }
     publish_first(producer, first);
@@ -146,18 +151,21 @@ fn describe<M: RingWrite, H: PeerCursor>(producer: &Producer<M, H>, position: u6
     memory.store(offset, descriptor.to_word());
 }
 
-/// Stamps a frame that the consumer cannot reach yet.
+/// Stamps a frame that the consumer cannot reach yet, unless this process ends before the claim's first one is stamped.
 fn stamp<M: RingWrite, H: PeerCursor>(producer: &Producer<M, H>, position: u64) {
     let memory = producer.memory();
-    memory.store(memory.capacity().offset(position), producer.key().stamp(position));
+    // SYNC frame-publish: pairs with Consumer::poll, behind Consumer::skip_gap.
+    memory.publish(memory.capacity().offset(position), producer.key().stamp(position));
 }
 
 /// Stamps a claim's first frame, by which all of the claim is published.
 #[inline(always)]
 fn publish_first<M: RingWrite, H: PeerCursor>(producer: &Producer<M, H>, first: u64) {
     let memory = producer.memory();
+    crash_point!("publish-before");
     // SYNC frame-publish: pairs with Consumer::poll.
     memory.publish(memory.capacity().offset(first), producer.key().stamp(first));
+    crash_point!("publish-after");
 }
 
 #[cold]

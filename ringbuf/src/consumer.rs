@@ -85,8 +85,31 @@ impl<M: RingRead, C: OwnCursor> Consumer<M, C> {
             return false;
         }
         self.published = self.head;
+        crash_point!("head-before");
         // SYNC head-release: pairs with Producer::make_room.
         self.cursor.store(self.head);
+        crash_point!("head-after");
+        true
+    }
+
+    /// Moves the head over claims that were never ended to the next frame that was published, which may be the one at
+    /// the head; says whether there is one. For a producer that is gone: what it has not published by now it never will.
+    ///
+    /// A process that dies while one of its threads has a claim open leaves a gap, and other threads may have published
+    /// behind it. The next stamp tells where. In the gap lies what the claim has written so far and what earlier frames
+    /// left, and neither is the stamp of its own position: stamps of earlier laps differ, and a payload holds it no
+    /// likelier than any other word that nobody knows.
+    #[cold]
+    pub fn skip_gap(&mut self) -> bool {
+        let capacity = self.memory.capacity();
+        let is_published = |position| self.memory.load(capacity.offset(position)) == self.key.stamp(position);
+        // A frame is at least a line, and ends within what the producer knew to be free.
+        let may_begin = |position: u64| fits(position.wrapping_add(LINE_STEP), self.published, capacity);
+        let lines = (0..).map(|line| self.head.wrapping_add(line * LINE_STEP));
+        match lines.take_while(|line| may_begin(*line)).find(|line| is_published(*line)) {
+            Some(next) => self.head = next,
+            None => return false,
+        }
         true
     }
 

@@ -56,9 +56,12 @@
 //! | `error` | one small enum per operation |
 
 #![warn(missing_docs)]
-#![cfg_attr(not(loom), no_std)]
+#![cfg_attr(not(any(loom, crash_points)), no_std)]
 
 extern crate alloc;
+
+#[macro_use]
+mod crash;
 
 mod claim;
 mod consumer;
@@ -73,6 +76,9 @@ mod sync;
 
 pub use claim::Claim;
 pub use consumer::{Consumer, Frame};
+#[cfg(crash_points)]
+#[doc(hidden)]
+pub use crash::on_crash_point;
 pub use cursor::reached;
 pub use error::{ClaimError, CorruptFrame, CorruptHead, Held, InvalidCapacity};
 pub use exclusive::Exclusive;

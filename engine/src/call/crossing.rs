@@ -22,6 +22,7 @@ impl<'a> Shown<'a> {
         // SYNC crossing-calls: pairs with the same fence in the peer's process, behind which `is_crossing` and
         // `to_alert` look.
         fence(Ordering::SeqCst);
+        crash_point!("waiting-shown");
         Self(word)
     }
 }

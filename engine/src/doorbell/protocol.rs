@@ -66,6 +66,7 @@ pub(crate) fn arm_shared(word: &AtomicU64, kinds: Kinds) {
 /// `wanted`.
 pub(crate) fn arm_at(word: &AtomicU64, wanted: &AtomicU64, position: u64, kinds: Kinds) {
     wanted.store(position, Ordering::Relaxed);
+    crash_point!("space-wanted");
     arm_shared(word, kinds);
 }
 

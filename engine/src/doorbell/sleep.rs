@@ -49,9 +49,12 @@ pub(crate) fn sleep_once(
     ready: impl FnOnce() -> bool,
 ) {
     let noted = Noted::new([bell], control);
+    crash_point!("waiter-arm-before");
     arm();
+    crash_point!("waiter-arm-after");
     let deadline = barrier();
     if !ready() {
+        crash_point!("waiter-sleep");
         noted.wait(1, deadline);
     }
 }
@@ -61,6 +64,7 @@ impl Waker {
     /// and says whether it will be heard.
     pub(crate) fn ring(&self, armed: u64, bell: &AtomicU32, descriptor: impl FnOnce() -> bool) {
         ring_anyway(bell);
+        crash_point!("ring-woken");
         if !Kinds::of(armed).contains(Kinds::DESCRIPTOR) || descriptor() {
             self.rang(armed);
         }
@@ -71,6 +75,7 @@ impl Waker {
 pub(crate) fn ring_anyway(bell: &AtomicU32) {
     // SYNC doorbell-bell: pairs with `Noted::new`.
     bell.fetch_add(1, Ordering::Release);
+    crash_point!("bell-bumped");
     futex::wake_all_shared(bell);
 }
 

@@ -56,7 +56,9 @@ impl Link {
 
     #[cold]
     pub(super) fn ring(&self, waker: &Waker, armed: u64, bell: &AtomicU32) {
+        crash_point!("ring-before");
         waker.ring(armed, bell, || self.sockets.ring());
+        crash_point!("ring-after");
     }
 
     /// Wakes the peer's threads that wait for space and for the reply in `slot`, whether or not they are armed:

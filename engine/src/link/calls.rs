@@ -104,8 +104,11 @@ impl Link {
             call: Some(CallHeader { id, remaining }.to_bytes()),
             content,
         };
+        crash_point!("call-before-frame");
         self.transmit_call(&mut parcel, deadline, dispatching)?;
+        crash_point!("call-after-frame");
         let answer = self.await_reply(id, deadline, dispatching, reply);
+        crash_point!("call-ended");
         if matches!(answer, Err(CallError::Timeout | CallError::WouldDeadlock)) && !self.tell_abandonment(id) {
             // The peer is told before the slot's next call.
             slot.set_abandoned(Some(id));
@@ -170,7 +173,10 @@ impl Link {
                 &self.reply_spin,
                 self.peer.reply_bell(slot),
                 deadline,
-                || arm(self.own.reply_armed(slot), Kinds::FUTEX),
+                || {
+                    arm(self.own.reply_armed(slot), Kinds::FUTEX);
+                    crash_point!("reply-armed");
+                },
                 || has_arrived() || crossing(),
             );
         }
@@ -179,6 +185,7 @@ impl Link {
     fn take_reply(&self, slot: u32, reply: &mut AlignedBytes) -> Result<Option<Kept>, CallError> {
         // SYNC reply-publish: pairs with the release store of the id in `OwnOutbox::write_slot`.
         fence(Ordering::Acquire);
+        crash_point!("reply-found");
         let violation = |text: &dyn std::fmt::Display| {
             self.disconnect(Disconnect::violation(text));
             CallError::Disconnected(self.ended().unwrap_or(Disconnect::Died))
@@ -276,9 +283,11 @@ impl Link {
     fn answer(&self, call: CallToken, status: ReplyStatus, payload: &[u8]) -> Result<(), ReplyError> {
         let slot = call.id.slot();
         let writing = self.answers.begin(call.id).ok_or(ReplyError::Late)?;
+        crash_point!("reply-before");
         self.own.write_slot(slot, payload, call.id.get(), status as u8, INLINE);
         drop(writing);
         self.ring_reply(slot);
+        crash_point!("reply-after");
         Ok(())
     }
 
@@ -328,6 +337,7 @@ impl Link {
         let (slot, location) = (call.id.slot(), staged.location());
         // Before the answer is there, so that it is known of when the caller turns out not to take it.
         self.note_reply(call.id, staged.lent());
+        crash_point!("reply-lent");
         let status = ReplyStatus::Value as u8;
         self.own.write_slot(slot, location.encode().as_slice(), call.id.get(), status, location.place());
         if let Content::Staged(staged) = content.take() {

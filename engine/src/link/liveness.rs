@@ -106,10 +106,13 @@ impl Link {
     pub(super) fn heed(&self, heard: Heard) -> bool {
         let reason = match heard {
             Heard::Nothing => return false,
-            Heard::Memory { number, kind, memory } => match self.inbound.pass(number, kind, memory) {
-                Ok(()) => return true,
-                Err(text) => Disconnect::violation(text),
-            },
+            Heard::Memory { number, kind, memory } => {
+                crash_point!("descriptor-heard");
+                match self.inbound.pass(number, kind, memory) {
+                    Ok(()) => return true,
+                    Err(text) => Disconnect::violation(text),
+                }
+            }
             Heard::Goodbye => Disconnect::Left,
             Heard::HangUp => Disconnect::Died,
             Heard::Cut => Disconnect::NoResources(
@@ -140,6 +143,7 @@ impl Link {
         self.sockets.with(|open| {
             if farewell {
                 socket::send_goodbye(open.socket.as_fd());
+                crash_point!("goodbye-sent");
             }
             socket::hang_up(open.socket.as_fd());
         });

@@ -174,6 +174,13 @@ impl Link {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Whether the connection has ended. If so, what the peer did before is seen.
+    #[inline(always)]
+    pub(crate) fn is_over(&self) -> bool {
+        // SYNC link-ended: acquire pairs with `disconnect`.
+        !self.open.load(Ordering::Acquire)
+    }
+
     /// Whether this handle came through a fork: the connection is the parent's.
     pub fn is_forked(&self) -> bool {
         !self.epoch.is_current()

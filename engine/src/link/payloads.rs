@@ -22,7 +22,9 @@ use crate::watcher::{self, Watched};
 impl Link {
     /// Sends the descriptor of a payload's memory, without waiting.
     pub(super) fn pass(&self, number: u64, kind: MemoryKind, memory: BorrowedFd<'_>) -> Result<(), Errno> {
+        crash_point!("descriptor-before");
         let sent = self.sockets.with(|open| socket::send_memory(open.socket.as_fd(), number, kind, memory));
+        crash_point!("descriptor-sent");
         sent.unwrap_or(Err(Errno::PIPE))
     }
 
@@ -33,7 +35,9 @@ impl Link {
 
     /// Forgets memory that the peer does not use any more.
     pub(crate) fn retire(&self, number: u64) -> Result<(), Disconnect> {
+        crash_point!("retire-heard");
         self.after_hearing(|| self.inbound.retire(number, &self.own))?;
+        crash_point!("retire-done");
         self.ring_given();
         Ok(())
     }
@@ -104,6 +108,7 @@ impl Link {
         if !self.answers.abandon(call) {
             return false;
         }
+        crash_point!("abandon-heard");
         let reply = {
             let mut replies = self.lent_replies.lock().unwrap_or_else(PoisonError::into_inner);
             replies.get_mut(call.slot() as usize).and_then(|reply| reply.take_if(|reply| reply.call == call))
@@ -116,11 +121,15 @@ impl Link {
 
     /// Tells the peer that a memory is not used any more, if there is space in the ring.
     pub(crate) fn publish_retirement(&self, number: u64) -> bool {
-        self.publish_number(RETIRE, number)
+        crash_point!("retire-before");
+        let told = self.publish_number(RETIRE, number);
+        crash_point!("retire-after");
+        told
     }
 
     /// Tells the peer that a call was given up, now or from the backlog; `false` if that is full, too.
     pub(super) fn tell_abandonment(&self, call: CallId) -> bool {
+        crash_point!("abandon-before");
         if self.publish_number(ABANDON, call.get()) {
             return true;
         }

@@ -221,7 +221,9 @@ impl Link {
                     return Ok(Some(full));
                 }
                 current.advance(len);
+                crash_point!("announcement-piece");
             }
+            crash_point!("announced");
             self.channels.insert(current.channel);
             *under_way = None;
         }
@@ -350,6 +352,7 @@ impl Link {
         if let Err(error) = staged.pass_extent(|number, kind, memory| self.pass(number, kind, memory)) {
             return self.offer_without_descriptor(error);
         }
+        crash_point!("frame-of-memory-before");
         let (location, prefix) = (staged.location(), parcel.prefix());
         let encoded = location.encode();
         let mut claim = match self.producer.try_claim(prefix.len() + encoded.as_slice().len()) {
@@ -422,7 +425,10 @@ impl Link {
         let mut queue = self.backlog.lock();
         while let Some(front) = queue.front() {
             match self.publish_parcel(front) {
-                Offer::Sent | Offer::TooLarge { .. } => queue.pop(),
+                Offer::Sent | Offer::TooLarge { .. } => {
+                    crash_point!("backlog-sent");
+                    queue.pop();
+                }
                 Offer::Full(room) => return Err(room),
                 // Its sender was told that it will go out.
                 Offer::NoMemory(_) => return Err(Room::later()),
@@ -461,7 +467,10 @@ impl Link {
     fn arm_room(&self, room: Room, kinds: Kinds) {
         match room {
             Room::Ring(wanted) => self.arm_space(wanted, kinds),
-            Room::Arena(_) => arm_shared(self.own.blocks_armed(), kinds),
+            Room::Arena(_) => {
+                arm_shared(self.own.blocks_armed(), kinds);
+                crash_point!("blocks-armed");
+            }
             Room::Later(_) => {}
         }
     }
@@ -492,6 +501,7 @@ impl Link {
         }
         // SYNC head-release: pairs with the ring's producer.
         self.own.head().store(head, Ordering::Release);
+        crash_point!("consumed-published");
         self.consumed_published.store(true, Ordering::Relaxed);
         barrier::light(self.outgoing);
         if let Some(armed) = self.space_armed() {

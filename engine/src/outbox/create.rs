@@ -125,10 +125,13 @@ impl OwnOutbox {
         assert!(payload.len() <= self.geometry.max_reply(), "the reply is longer than its slot");
         let slot = self.geometry.slot(i);
         let header = SlotHeader { len: payload.len(), status, place };
+        crash_point!("reply-half-written", after self.map.write(slot + SLOT_PAYLOAD, &payload[..payload.len() / 2]));
         self.map.write(slot + SLOT_PAYLOAD, payload);
         self.map.word64(slot + SLOT_DESCRIPTOR).store(header.to_word(), Ordering::Relaxed);
+        crash_point!("reply-before-id");
         // SYNC reply-publish: pairs with the acquire fence of whoever finds the id by `PeerOutbox::slot_id`.
         self.map.word64(slot + SLOT_ID).store(id, Ordering::Release);
+        crash_point!("reply-after-id");
     }
 }
 
@@ -152,10 +155,13 @@ impl OwnOutbox {
     pub(crate) fn write_give_back(&self, n: u64, entry: GiveBack) {
         let at = self.geometry.give_back(n);
         for (i, word) in entry.to_words().into_iter().enumerate() {
+            crash_point!("give-back-mid-entry");
             self.map.word64(at + i * size_of::<u64>()).store(word, Ordering::Relaxed);
         }
+        crash_point!("give-back-not-counted");
         // SYNC give-back: pairs with the acquire fence of whoever finds it by `PeerOutbox::load_given`.
         self.given().store(n.wrapping_add(1), Ordering::Release);
+        crash_point!("give-back-counted");
     }
 }
 

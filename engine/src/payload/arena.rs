@@ -177,6 +177,7 @@ impl Arena {
 
     fn add_extent(&self, state: &mut State, fd: OwnedFd, map: ReadWriteMap) {
         let number = state.ledger.add_extent();
+        crash_point!("extent-made");
         state.extents.push(Extent { number, map: Arc::new(map), unpassed: Some(ForkFd::new(fd)) });
         self.sweep_later(state);
     }
@@ -274,6 +275,7 @@ impl Arena {
             && let Some(fd) = &extent.unpassed
         {
             send(fd.as_fd())?;
+            crash_point!("extent-passed");
             extent.unpassed = None;
         }
         Ok(())
@@ -336,6 +338,7 @@ impl Current<'_> {
             let entry = peer.read_give_back(state.given).map_err(|wrong| NoMemory::Violation(wrong.to_string()))?;
             state.given = state.given.wrapping_add(1);
             let retired = state.ledger.give_back(entry).map_err(|wrong| NoMemory::Violation(wrong.to_string()))?;
+            crash_point!("give-back-read");
             gone.extend(retired.and_then(|number| state.remove(number)));
         }
         Ok(())

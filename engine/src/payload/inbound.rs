@@ -163,6 +163,7 @@ impl Inbound {
         table.budget.admit_extent(&self.limits)?;
         let size = self.limits.extent_size;
         let (map, _) = memfd::take(memory, size as u64..=size as u64).map_err(refused)?;
+        crash_point!("extent-mapped");
         let extent = Arc::new(Extent {
             number,
             map: Some(map),
@@ -182,6 +183,7 @@ impl Inbound {
         // Made before the map: if there is none the memory counts as given back.
         let mut sealed = Sealed { number, len, map: None, link: Weak::clone(&self.link) };
         sealed.map = Some(memfd::take_sealed(memory, len).map_err(refused)?);
+        crash_point!("sealed-mapped");
         Ok(sealed)
     }
 
@@ -295,6 +297,7 @@ impl Drop for Extent {
         // Unmapped first: that is what the peer is told.
         self.map = None;
         if self.is_retired.load(Ordering::Relaxed) {
+            crash_point!("extent-unmapped");
             give_back(&self.link, Given::Extent { memory: self.number });
         }
     }
@@ -332,6 +335,7 @@ impl Sealed {
 impl Drop for Sealed {
     fn drop(&mut self) {
         self.map = None;
+        crash_point!("sealed-unmapped");
         give_back(&self.link, Given::Sealed { memory: self.number, len: self.len });
     }
 }

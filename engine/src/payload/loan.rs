@@ -81,6 +81,7 @@ impl Loan {
             Memory::Empty => return Ok(None),
             Memory::Block(Borrowed { block, is_unpassed, .. }) => {
                 arena.lend(&block);
+                crash_point!("block-lent");
                 Payload::Block { block, len, is_unpassed }
             }
             Memory::Sealed { number, file, map } => {
@@ -109,6 +110,7 @@ const NAME: &str = "memit-payload";
 fn seal(arena: &Arc<Arena>, number: u64, file: Unsealed, len: usize) -> Result<Payload, CreateError> {
     match file.seal() {
         Ok(fd) => {
+            crash_point!("payload-sealed");
             arena.lend_sealed(number);
             Ok(Payload::Sealed { number, len, fd: ForkFd::new(fd) })
         }
@@ -205,7 +207,11 @@ impl Staged {
     ) -> Result<(), Errno> {
         match &self.payload {
             Payload::Block { .. } => Ok(()),
-            Payload::Sealed { number, fd, .. } => send(*number, MemoryKind::Sealed, fd.as_fd()),
+            Payload::Sealed { number, fd, .. } => {
+                send(*number, MemoryKind::Sealed, fd.as_fd())?;
+                crash_point!("sealed-passed");
+                Ok(())
+            }
         }
     }
 

@@ -192,6 +192,8 @@ impl<'a> Dispatch<'a> {
             if most == 0 {
                 break;
             }
+            // Asked first: after the end, what the peer has published is all there, and a ring that is empty stays so.
+            let is_over = inbox.link.is_over();
             let frames = inbox.drain(most, &self.core.config.trust, buffers, messages, handler);
             handled += frames;
             if frames != 0 {
@@ -200,7 +202,7 @@ impl<'a> Dispatch<'a> {
             if inbox.link.has_backlog() {
                 inbox.link.flush();
             }
-            if frames == 0 && !inbox.link.is_connected() {
+            if frames == 0 && is_over {
                 ended = Some(index);
             }
         }

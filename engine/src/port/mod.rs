@@ -210,6 +210,8 @@ impl fmt::Debug for WeakPort {
 
 impl PortCore {
     fn new(role: Role, config: Config) -> std::io::Result<Self> {
+        #[cfg(crash_points)]
+        crate::crash::arm();
         let control_fd = ForkFd::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let epoll = Epoll::new()?;
         epoll.add(control_fd.as_fd(), CONTROL)?;
@@ -286,7 +288,9 @@ impl PortCore {
         for link in arrivals.iter().chain(roster.iter()) {
             // What the dispatching thread has sent goes out as far as there is space.
             link.flush();
+            crash_point!("goodbye-before");
             link.disconnect(Disconnect::ShutDown);
+            crash_point!("hung-up");
             link.close_sockets();
         }
         self.notify();
@@ -309,6 +313,7 @@ impl PortCore {
 impl AdmitSink for PortCore {
     fn admitted(self: Arc<Self>, admitted: Admitted) {
         let link = Link::new(admitted, &self, &self.config);
+        crash_point!("link-made");
         lock(&self.arrivals).push(link);
         // A shutdown that has emptied the arrivals before is seen here, and one after finds this one there.
         if self.is_shut() {

@@ -118,7 +118,9 @@ impl Dispatch<'_> {
         if self.core.has_called() {
             return;
         }
+        crash_point!("data-arm-before");
         arm(link.own().data_armed(), Kinds::FUTEX);
+        crash_point!("data-arm-after");
         let blocked = link.flush();
         blocked.arm(link, Kinds::FUTEX);
         let heavy = barrier::heavy(link.sleeping_barrier());
@@ -126,6 +128,7 @@ impl Dispatch<'_> {
             return;
         }
         let bells = if blocked.is_clear() { 1 } else { 2 };
+        crash_point!("data-sleep");
         noted.wait(bells, bounded(blocked.bounded(deadline), heavy));
     }
 
@@ -137,6 +140,7 @@ impl Dispatch<'_> {
         let deadline =
             bounded(retry.map_or(deadline, |at| Some(deadline.map_or(at, |deadline| deadline.min(at)))), heavy);
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        crash_point!("bells-sleep");
         self.take_events(timeout);
         if heavy == Heavy::Failed {
             // Any of them may have published without ringing.
@@ -176,7 +180,9 @@ impl Dispatch<'_> {
             if inbox.quiet < looks {
                 continue;
             }
+            crash_point!("bells-arm-before");
             arm(inbox.link.own().data_armed(), Kinds::DESCRIPTOR);
+            crash_point!("bells-arm-after");
             inbox.blocked = inbox.link.flush();
             inbox.blocked.arm(&inbox.link, Kinds::DESCRIPTOR);
             asymmetric |= inbox.link.sleeping_barrier() == Barrier::Asymmetric;

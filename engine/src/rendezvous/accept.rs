@@ -286,6 +286,7 @@ impl Acceptor {
     /// Looks at who has come, and begins a handshake.
     fn greet(&self, socket: OwnedFd) {
         let socket = PeerSocket::new(socket);
+        crash_point!("accepted");
         let Ok(credentials) = pidfd::peer_credentials(socket.as_fd()) else { return };
         if let Err(stranger) = self.gate.admit(&credentials) {
             return self.refuse(&socket, &stranger.into());
@@ -342,6 +343,7 @@ impl Acceptor {
         let packet = Packet { bytes: &buffer[..len], descriptors: descriptors.len(), cut };
         let outcome = match handshake.side.receive(&packet, Instant::now()) {
             Step::Next(FromRenderer::Hello(terms)) => {
+                crash_point!("hello-received");
                 let mut descriptors = descriptors.into_iter();
                 let outbox = descriptors.next();
                 descriptors.for_each(discard);
@@ -363,7 +365,10 @@ impl Acceptor {
             }
         };
         match outcome {
-            Ok(()) => self.admit(handshake),
+            Ok(()) => {
+                crash_point!("ready-received");
+                self.admit(handshake);
+            }
             Err(Some(refusal)) => self.refuse(&handshake.socket, &refusal),
             Err(None) => drop(handshake),
         }
@@ -402,8 +407,10 @@ impl Acceptor {
             state.last_renderer
         };
         let Some((welcome, barriers)) = handshake.side.welcome(renderer_id) else { return Err(missing()) };
+        crash_point!("welcome-before");
         socket::send(handshake.socket.as_fd(), &welcome.to_bytes(), &[own_fd.as_fd(), their_bell.as_fd()])
             .map_err(|error| no_resources("send Welcome", &error))?;
+        crash_point!("welcome-sent");
         let Terms { endpoint: peer_endpoint, payloads, .. } = theirs;
         let bell = PeerSocket::new(bell);
         handshake.offer = Some(Offer { own, peer, bell, seat, renderer_id, peer_endpoint, payloads, barriers });

@@ -177,6 +177,7 @@ pub(crate) fn connect(name: &str, config: &Config, endpoint: u64) -> Result<Admi
     let gate = Gate::new(config);
 
     let socket = reach_main(&name, config, deadline)?;
+    crash_point!("connected");
     let credentials = pidfd::peer_credentials(socket.as_fd()).map_err(failed("ask who listens"))?;
     gate.admit(&credentials).map_err(|stranger| ConnectError::UntrustedMain {
         found: stranger.found,
@@ -193,9 +194,12 @@ pub(crate) fn connect(name: &str, config: &Config, endpoint: u64) -> Result<Admi
     let (own, own_fd) = OwnOutbox::create(geometry)?;
     let ours = terms(config, geometry, endpoint);
     let side = RendererSide::new(ours, config.max_peer_outbox as u64);
+    crash_point!("hello-before");
     line.send(&side.hello(), own_fd)?;
+    crash_point!("hello-sent");
     let mut buffer = [0; MAX_PACKET];
     let (len, mut descriptors, cut) = line.receive(&mut buffer)?;
+    crash_point!("welcome-received");
     let welcomed = match side.receive(&Packet { bytes: &buffer[..len], descriptors: descriptors.len(), cut }) {
         Step::Next(welcomed) => welcomed,
         Step::Refuse(refusal) => {
@@ -217,10 +221,12 @@ pub(crate) fn connect(name: &str, config: &Config, endpoint: u64) -> Result<Admi
     let (peer, bell) = line.take(&welcomed, outbox, bell, config)?;
     let Welcomed { main, renderer_id, barriers } = welcomed;
     let ready = Message::Ready { renderer_id }.to_bytes();
+    crash_point!("ready-before");
     socket::send(line.socket.as_fd(), &ready, &[]).map_err(|error| match error {
         Errno::PIPE | Errno::CONNRESET => ConnectError::Closed,
         error => failed("send Ready")(error),
     })?;
+    crash_point!("ready-sent");
     Ok(Admitted {
         role: Role::Renderer,
         own,

@@ -96,10 +96,12 @@ impl Listening {
             LockError::Io(source) => BindError::Io { action: "lock the name", source },
         })?;
         let failed = |action| move |source| BindError::Io { action, source };
+        crash_point!("bind-leftovers-before");
         dir.remove_leftovers(&name).map_err(failed("remove what earlier binders left in the runtime directory"))?;
         let (listener, socket) = open_socket(&dir, &name).map_err(failed("bind the socket"))?;
         let acceptor = Acceptor::new(&name, config, geometry, endpoint, listener, sink);
         let listening = Self { acceptor, dir, socket, lock };
+        crash_point!("bind-before-accepting");
         listening.acceptor.begin().map_err(failed("watch the socket"))?;
         Ok(listening)
     }
@@ -123,10 +125,13 @@ impl Drop for Listening {
                 .dir
                 .stat(&self.socket.name)
                 .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.socket.device_and_inode);
+        crash_point!("unlink-before");
         if is_ours && let Err(error) = self.dir.unlink(&self.socket.name) {
             tracing::warn!(%error, socket = self.socket.name, "cannot remove a socket; the next bind of the name will replace it");
         }
+        crash_point!("unlink-after");
         self.acceptor.close();
+        crash_point!("acceptor-closed");
     }
 }
 
@@ -138,12 +143,16 @@ fn open_socket(dir: &RuntimeDir, name: &Name) -> io::Result<(ForkFd, SocketFile)
     let listener = ForkFd::new(socket::seqpacket(false)?);
     let temporary = name.temporary()?;
     rustix::net::bind(&listener, &dir.address(&temporary)?)?;
+    crash_point!("bind-socket-bound");
     let finish = || -> Result<SocketFile, Errno> {
         // Connecting takes write permission, which the process's umask may have taken away.
         chmodat(dir, &temporary, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
+        crash_point!("bind-mode-set");
         rustix::net::listen(&listener, BACKLOG)?;
+        crash_point!("bind-listening");
         let stat = dir.stat(&temporary)?;
         dir.rename(&temporary, &name.socket())?;
+        crash_point!("bind-renamed");
         Ok(SocketFile { name: name.socket(), device_and_inode: (stat.st_dev, stat.st_ino) })
     };
     match finish() {

@@ -46,6 +46,7 @@ impl NameLock {
         for _ in 0..ATTEMPTS {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
             let file = rustix::fs::openat(dir, &path, flags, Mode::RUSR | Mode::WUSR)?;
+            crash_point!("bind-lock-opened");
             if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
                 return Err(LockError::Io(io::Error::other("the lock file is not a regular file; remove it")));
             }
@@ -54,6 +55,7 @@ impl NameLock {
                 Err(Errno::WOULDBLOCK) => return Err(LockError::Taken { holder: read_holder(&file) }),
                 Err(error) => return Err(error.into()),
             }
+            crash_point!("bind-locked");
             if is_at_path(&file, dir, &path)? {
                 write_holder(&file);
                 return Ok(Self { file: ForkFd::new(file), epoch: Epoch::current(), name: path });
@@ -73,7 +75,9 @@ impl Drop for NameLock {
         if self.epoch.is_current() {
             // A program that another thread is starting holds a copy of the file until its exec, and with it
             // the lock. Unlocking reaches every copy; closing ours does not.
+            crash_point!("unlock-before");
             let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+            crash_point!("unlock-after");
         }
     }
 }
@@ -91,6 +95,7 @@ fn is_at_path(file: impl AsFd, dir: &RuntimeDir, path: &str) -> Result<bool, Err
 fn write_holder(file: &OwnedFd) {
     let text = format!("{}\n", std::process::id());
     if rustix::fs::ftruncate(file, 0).is_ok() {
+        crash_point!("bind-holder-truncated");
         let _ = rustix::io::pwrite(file, text.as_bytes(), 0);
     }
 }

@@ -95,6 +95,7 @@ impl RuntimeDir {
         let path = choose(config.runtime_dir.clone(), variable)?;
         match rustix::fs::mkdir(&path, Mode::RWXU) {
             Ok(()) => {
+                crash_point!("bind-directory-made");
                 let dir = Self::open_unchecked(path)?;
                 // The process's umask may have taken bits away.
                 if let Err(source) = rustix::fs::fchmod(&dir.fd, Mode::RWXU) {
