@@ -174,7 +174,7 @@ impl Watcher {
         sigmask::with_signals_blocked(|| thread.spawn(move || of_thread.run()))??;
         let published = Arc::into_raw(Arc::clone(&watcher)).cast_mut();
         // SYNC watcher-start: pairs with `Watcher::current`.
-        if CURRENT.compare_exchange(seen, published, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        if CURRENT.compare_exchange(seen, published, Ordering::Release, Ordering::Relaxed).is_err() {
             // SAFETY: from `into_raw` above, and not published.
             drop(unsafe { Arc::from_raw(published) });
             watcher.ended.store(true, Ordering::Relaxed);

@@ -24,7 +24,8 @@ impl<'a, const BELLS: usize> Noted<'a, BELLS> {
         const { assert!(BELLS < MOST_WORDS) };
         let note = |word: &'a AtomicU32, shared| WaitOn { word, expected: word.load(Ordering::Relaxed), shared };
         let noted = Self { bells: bells.map(|bell| note(bell, true)), control: note(control, false) };
-        // SYNC doorbell-bell: pairs with `Waker::ring` and `ring_anyway`.
+        // Here rather than with the heavy barrier, which no look before it must wait for, and which may fail.
+        // SYNC doorbell-bell: pairs with `ring_anyway`.
         // SYNC control: pairs with `change`.
         fence(Ordering::Acquire);
         noted

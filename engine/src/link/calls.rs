@@ -373,11 +373,13 @@ impl Link {
 
     /// Whether the peer's dispatching thread waits for us, who are about to wait for it, and we are the one to yield.
     fn is_crossing(&self) -> bool {
+        // SYNC crossing-calls: pairs with `Shown::new`, ours before and the peer's.
         self.role == Role::Renderer && crossing::is_crossing(self.peer.load_waiting(), &self.answers)
     }
 
     /// Main is about to wait: a renderer that waits already is to look again.
     fn alert_crossing(&self) {
+        // SYNC crossing-calls: pairs with `Shown::new`, ours before and the peer's.
         if let Some(slot) = crossing::to_alert(self.peer.load_waiting()) {
             self.ring_crossing(slot);
         }

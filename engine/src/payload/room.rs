@@ -6,7 +6,7 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 /// How often such room was made, and how many threads wait for room.
 ///
 /// Who waits says so and then looks; who makes room says so and then looks. With a full fence between the two on both
-/// sides, at least one of them sees the other.
+/// sides, at least one of them sees the other. Of the one who waits, that fence is its heavy barrier.
 #[derive(Debug)]
 pub(crate) struct OwnRoom {
     made: AtomicU64,
@@ -27,16 +27,16 @@ impl OwnRoom {
     /// call, to the same end, is as new.
     pub(crate) fn make(&self) -> bool {
         self.made.fetch_add(1, Ordering::Relaxed);
-        // SYNC room-released: pairs with `wait`, and with the heavy barrier of a thread that queues what it sends.
+        // SYNC room-released: pairs with the heavy barrier in `sleep` of `wait`, and with that of a thread that queues
+        // what it sends.
         fence(Ordering::SeqCst);
         self.waiting.load(Ordering::Relaxed) != 0
     }
 
-    /// Has `sleep` wait, which looks for room before it does.
+    /// Has `sleep` wait, which passes the heavy barrier and looks for room before it does.
     pub(crate) fn wait(&self, sleep: impl FnOnce()) {
+        // SYNC room-released: pairs with `make`, through the heavy barrier in `sleep`.
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        // SYNC room-released: pairs with `make`.
-        fence(Ordering::SeqCst);
         sleep();
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }

@@ -79,7 +79,7 @@ impl FdSet {
     fn grow(&self) -> &'static Self {
         let fresh = Box::into_raw(Box::new(Self::new()));
         // SYNC fdset-block: pairs with `FdSet::next`.
-        match self.next.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
+        match self.next.compare_exchange(ptr::null_mut(), fresh, Ordering::Release, Ordering::Acquire) {
             Ok(_) => {
                 // SAFETY: made from a box above, and published: by invariant 1 it is never freed.
                 unsafe { &*fresh }
