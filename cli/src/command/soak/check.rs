@@ -169,3 +169,131 @@ impl fmt::Display for Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: u64 = 11;
+    const NEWS_KEY: u64 = 12;
+
+    fn inbound() -> Inbound {
+        Inbound::new(KEY, NEWS_KEY)
+    }
+
+    /// Message `number` of `lane` comes with the content of another one, if that is not the same.
+    fn comes_as(inbound: &mut Inbound, lane: u64, number: u64, content: Label) -> Result<(), Fault> {
+        let label = inbound.label(lane, number);
+        let mut words = [0; 3];
+        let sum = label.fill(&mut words);
+        content.fill(&mut words);
+        inbound.parcel(label, sum, label.sum(words.iter().copied()))
+    }
+
+    fn comes(inbound: &mut Inbound, lane: u64, number: u64) -> Result<(), Fault> {
+        comes_as(inbound, lane, number, Label { key: KEY, lane, number })
+    }
+
+    fn news_come(inbound: &mut Inbound, number: u64) -> Result<(), Fault> {
+        inbound.news(number, 1, 1)
+    }
+
+    /// An end that heard so many messages of each lane.
+    fn heard(lanes: [u64; LANES]) -> Inbound {
+        let mut inbound = inbound();
+        for (lane, &count) in lanes.iter().enumerate() {
+            (0..count).for_each(|number| comes(&mut inbound, lane as u64, number).unwrap());
+        }
+        inbound
+    }
+
+    fn sent(lanes: [u64; LANES]) -> Sent {
+        Sent { lanes, news: 0, at_rest: false }
+    }
+
+    #[test]
+    fn lanes_that_come_once_and_in_order_have_no_fault_however_they_mix() {
+        let mut inbound = inbound();
+        for (lane, number) in [(1, 0), (2, 0), (1, 1), (0, 0), (2, 1), (1, 2)] {
+            assert_eq!(comes(&mut inbound, lane, number), Ok(()));
+        }
+        assert!(inbound.ended(&sent([1, 3, 2])).is_empty());
+    }
+
+    #[test]
+    fn a_lost_message_is_told_once_and_where() {
+        let mut inbound = heard([0, 2, 0]);
+        assert_eq!(comes(&mut inbound, 1, 3), Err(Fault::Lost { lane: 1, expected: 2, found: 3 }));
+        assert_eq!(comes(&mut inbound, 1, 4), Ok(()));
+    }
+
+    #[test]
+    fn a_message_that_comes_twice_or_late_is_told() {
+        let mut inbound = heard([0, 2, 0]);
+        assert_eq!(comes(&mut inbound, 1, 1), Err(Fault::Repeated { lane: 1, expected: 2, found: 1 }));
+        assert_eq!(comes(&mut inbound, 1, 2), Ok(()));
+        // Two that change places are one too early and one too late.
+        assert!(comes(&mut inbound, 1, 4).is_err());
+        assert!(comes(&mut inbound, 1, 3).is_err());
+    }
+
+    #[test]
+    fn a_garbled_message_is_told() {
+        let mut inbound = inbound();
+        for content in [
+            Label { key: KEY, lane: 1, number: 1 },
+            Label { key: KEY, lane: 2, number: 0 },
+            Label { key: KEY + 1, lane: 1, number: 0 },
+        ] {
+            assert_eq!(comes_as(&mut inbound, 1, 0, content), Err(Fault::Garbled { lane: 1, number: 0 }));
+        }
+        let stream_of_another = Label { key: KEY + 1, lane: 1, number: 0 };
+        assert_eq!(inbound.parcel(stream_of_another, 5, 5), Err(Fault::Garbled { lane: 1, number: 0 }));
+        assert_eq!(comes(&mut inbound, 9, 0), Err(Fault::UnknownLane { lane: 9 }));
+        assert_eq!(comes(&mut inbound, u64::MAX, u64::MAX - 1), Err(Fault::UnknownLane { lane: u64::MAX }));
+    }
+
+    #[test]
+    fn what_a_thread_had_sent_when_it_was_killed_must_have_come() {
+        let inbound = heard([0, 5, 7]);
+        assert!(inbound.ended(&sent([0, 5, 7])).is_empty());
+        assert!(inbound.ended(&sent([0, 4, 7])).is_empty(), "killed before it could write the last one down");
+        assert_eq!(inbound.ended(&sent([0, 6, 7])), [Fault::LostAtEnd { lane: 1, heard: 5, sent: 6 }]);
+        assert_eq!(inbound.ended(&sent([0, 5, 5])), [Fault::NeverSent { lane: 2, heard: 7, sent: 5 }]);
+        let at_rest = Sent { at_rest: true, ..sent([0, 4, 7]) };
+        assert_eq!(inbound.ended(&at_rest), [Fault::NeverSent { lane: 1, heard: 5, sent: 4 }]);
+    }
+
+    #[test]
+    fn what_waits_in_the_dispatching_threads_queue_may_die_with_it() {
+        assert!(heard([3, 0, 0]).ended(&sent([9, 0, 0])).is_empty());
+        assert_eq!(heard([3, 0, 0]).ended(&sent([1, 0, 0])), [Fault::NeverSent { lane: 0, heard: 3, sent: 1 }]);
+    }
+
+    #[test]
+    fn broadcasts_come_from_the_first_on_that_had_to_or_are_reported_as_missed() {
+        let mut inbound = inbound();
+        inbound.news_from(7);
+        for number in [6, 7] {
+            assert_eq!(news_come(&mut inbound, number), Ok(()));
+        }
+        assert_eq!(inbound.missed(8), Ok(()));
+        assert_eq!(news_come(&mut inbound, 9), Ok(()));
+        assert!(inbound.ended(&Sent { news: 10, ..sent([0; LANES]) }).is_empty());
+    }
+
+    #[test]
+    fn a_broadcast_that_is_lost_doubled_or_garbled_is_told() {
+        let mut late = inbound();
+        late.news_from(7);
+        assert_eq!(news_come(&mut late, 8), Err(Fault::LostNews { expected: 7, found: 8 }));
+        assert_eq!(news_come(&mut late, 10), Err(Fault::LostNews { expected: 9, found: 10 }));
+        assert_eq!(news_come(&mut late, 10), Err(Fault::RepeatedNews { expected: 11, found: 10 }));
+        assert_eq!(late.news(11, 1, 2), Err(Fault::GarbledNews { number: 11 }));
+        assert_eq!(late.ended(&Sent { news: 12, ..sent([0; LANES]) }), [Fault::LostNewsAtEnd { heard: 11, sent: 12 }]);
+        let mut none = inbound();
+        none.news_from(3);
+        assert!(none.ended(&Sent { news: 3, ..sent([0; LANES]) }).is_empty());
+        assert_eq!(none.ended(&Sent { news: 4, ..sent([0; LANES]) }), [Fault::LostNewsAtEnd { heard: 3, sent: 4 }]);
+    }
+}

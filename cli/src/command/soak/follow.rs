@@ -64,7 +64,7 @@ impl SoakRenderer {
             connections += 1;
             board.set(CONNECTIONS, connections);
             at.steps();
-            let life = Duration::from_millis(random.between(100, 6_000));
+            let life = Duration::from_millis(random.between(50, 3_000));
             self.converse(&place, &renderer, connections, life, &leave, &mut at)?;
             at.stands(Stand::Ending);
             drop(renderer);

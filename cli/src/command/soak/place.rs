@@ -124,7 +124,9 @@ impl SoakJanitor {
     pub(crate) fn run(self) -> io::Result<()> {
         let directory =
             tempfile::Builder::new().prefix("memit-soak-").permissions(Permissions::from_mode(0o700)).tempdir()?;
-        io::stdout().lock().write_all(directory.path().as_os_str().as_bytes())?;
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(directory.path().as_os_str().as_bytes())?;
+        stdout.flush()?;
         // The path has ended when nobody could write more of it.
         rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
         io::stdin().lock().read_to_end(&mut Vec::new())?;
