@@ -134,7 +134,7 @@ impl Link {
         if self.reason.set(reason).is_err() {
             return;
         }
-        // SYNC link-ended: release pairs with `ended`.
+        // SYNC link-ended: release pairs with `ended` and `has_ended`.
         self.open.store(false, Ordering::Release);
         // SYNC link-control: release pairs with `park`.
         self.control.fetch_add(1, Ordering::Release);

@@ -182,6 +182,13 @@ impl Link {
         !self.epoch.is_current()
     }
 
+    /// Whether the connection has ended. Who then finds the ring empty has had all that the peer published before.
+    #[inline(always)]
+    pub(crate) fn has_ended(&self) -> bool {
+        // SYNC link-ended: acquire pairs with `disconnect`. The ring is looked at after this.
+        !self.open.load(Ordering::Acquire)
+    }
+
     /// Why the connection ended; `None` while it lasts.
     pub fn ended(&self) -> Option<Disconnect> {
         // SYNC link-ended: acquire pairs with `disconnect`, so that the reason is there.

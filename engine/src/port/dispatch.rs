@@ -192,6 +192,8 @@ impl<'a> Dispatch<'a> {
             if most == 0 {
                 break;
             }
+            // Asked before the ring is looked at: what a peer published before its end is not seen by a look that came first.
+            let had_ended = inbox.link.has_ended();
             let frames = inbox.drain(most, &self.core.config.trust, buffers, messages, handler);
             handled += frames;
             if frames != 0 {
@@ -200,7 +202,7 @@ impl<'a> Dispatch<'a> {
             if inbox.link.has_backlog() {
                 inbox.link.flush();
             }
-            if frames == 0 && !inbox.link.is_connected() {
+            if frames == 0 && had_ended {
                 ended = Some(index);
             }
         }
