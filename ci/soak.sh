@@ -4,5 +4,7 @@
 source "$(dirname "$0")/require.sh"
 
 seconds=${1:-30}
+# Optimized code matters here, the last few percent of it do not.
+export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 cargo build --release -p memit-cli
 "${CARGO_TARGET_DIR:-target}/release/memit" soak --duration "${seconds}s"
