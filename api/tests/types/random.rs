@@ -59,12 +59,14 @@ struct Numbers {
     nested: BTreeMap<u64, BTreeMap<i32, Box<str>>>,
 }
 
+type Counted = (u16, Option<String>);
+
 #[memit::message]
 #[derive(Clone, Debug, PartialEq)]
 struct Texts {
     tags: Vec<Option<String>>,
     triple: (u8, String, (bool, char)),
-    by_name: BTreeMap<String, Vec<(u16, Option<String>)>>,
+    by_name: BTreeMap<String, Vec<Counted>>,
     letters: BTreeSet<char>,
 }
 
@@ -330,7 +332,7 @@ proptest! {
         damages in damages(),
     ) {
         let bytes = damaged(&encoded::<[Quote]>(&quotes), &damages);
-        let fits = bytes.len() % size_of::<Quote>() == 0;
+        let fits = bytes.len().is_multiple_of(size_of::<Quote>());
         prop_assert_eq!(<[Quote]>::view(&received(&bytes)).is_ok(), fits);
     }
 }

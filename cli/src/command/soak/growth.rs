@@ -12,6 +12,9 @@ pub(crate) const ALLOWED: Held =
 /// How many of the last measurements count: a process that grows holds more in each of them.
 const LAST: usize = 5;
 
+/// A kind of what is held, and how much of it there is.
+type Kind = (&'static str, fn(&Held) -> u64);
+
 #[derive(Clone, Debug)]
 pub(crate) struct Growth {
     warm_up: Duration,
@@ -49,7 +52,7 @@ impl Growth {
         let Some(least) = self.last.iter().copied().reduce(|least, held| pick(least, held, u64::min)) else {
             return Vec::new();
         };
-        let kinds: [(&str, fn(&Held) -> u64); 5] = [
+        let kinds: [Kind; 5] = [
             ("descriptors", |held| held.descriptors),
             ("maps", |held| held.maps),
             ("maps of shared memory", |held| held.shared_maps),

@@ -2,8 +2,8 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions, Permissions},
-    io::{self, PipeWriter, Read, Write},
+    fs::{self, OpenOptions, Permissions},
+    io::{self, BufRead, BufReader, PipeWriter, Read, Write},
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
         fs::{DirBuilderExt, PermissionsExt},
@@ -18,6 +18,9 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 /// The name under which the main of a run listens.
 pub(crate) const APP: &str = "soak";
+
+/// What no path contains.
+const PATH_END: u8 = 0;
 
 /// The files of a run.
 #[derive(Clone, Debug)]
@@ -90,10 +93,10 @@ impl Janitor {
         let (reader, held) = io::pipe()?;
         let mut child = memit("soak-janitor").stdin(reader).stdout(Stdio::piped()).spawn()?;
         let mut path = Vec::new();
-        if let Some(mut stdout) = child.stdout.take() {
-            stdout.read_to_end(&mut path)?;
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_until(PATH_END, &mut path)?;
         }
-        if path.is_empty() {
+        if path.pop() != Some(PATH_END) {
             child.wait()?;
             return Err(io::Error::other("no directory could be made; set TMPDIR to one that you may write to"));
         }
@@ -126,9 +129,8 @@ impl SoakJanitor {
             tempfile::Builder::new().prefix("memit-soak-").permissions(Permissions::from_mode(0o700)).tempdir()?;
         let mut stdout = io::stdout().lock();
         stdout.write_all(directory.path().as_os_str().as_bytes())?;
+        stdout.write_all(&[PATH_END])?;
         stdout.flush()?;
-        // The path has ended when nobody could write more of it.
-        rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
         io::stdin().lock().read_to_end(&mut Vec::new())?;
         directory.close()
     }

@@ -101,8 +101,8 @@ mod tests {
             assert!(acts.iter().any(|(_, act)| *act == Act::Leave(Whom::Renderer(number))));
         }
         assert!(!has(|act| matches!(act, Act::Kill(Whom::Renderer(1)) | Act::Leave(Whom::Renderer(1)))));
-        let ends = acts.iter().filter(|(_, act)| matches!(act, Act::Kill(Whom::Main) | Act::Leave(Whom::Main)));
-        assert!(ends.last().unwrap().0 < RUN.mul_f64(0.6));
+        let mut ends = acts.iter().filter(|(_, act)| matches!(act, Act::Kill(Whom::Main) | Act::Leave(Whom::Main)));
+        assert!(ends.next_back().unwrap().0 < RUN.mul_f64(0.6));
     }
 
     #[test]
