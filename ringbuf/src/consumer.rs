@@ -74,6 +74,27 @@ impl<M: RingRead, C: OwnCursor> Consumer<M, C> {
         Ok(Some(Frame { consumer: self, found }))
     }
 
+    /// Passes over what was claimed at the head and will never be published, because the process that had claimed it is
+    /// gone: the head is then at what other threads of that process had published behind it. Says whether there is any.
+    ///
+    /// While the producer lives this would lose what it is about to publish. In a claim that was left open lies what was
+    /// there before and a part of what was to be written: that it holds the stamp of its own place, which depends on the
+    /// ring's key, is a matter of chance, 1 in 2^64 for each line.
+    #[cold]
+    pub fn pass_abandoned(&mut self) -> bool {
+        let capacity = self.memory.capacity();
+        let mut position = self.head;
+        // Nobody can have claimed beyond the space that the producer knew of.
+        while fits(position.wrapping_add(LINE_STEP), self.published, capacity) {
+            if self.memory.load(capacity.offset(position)) == self.key.stamp(position) {
+                self.head = position;
+                return true;
+            }
+            position = position.wrapping_add(LINE_STEP);
+        }
+        false
+    }
+
     /// Publishes the head, if the producer does not know it yet; says whether it did not.
     ///
     /// [`Frame::release`] does so by itself once a quarter of the ring has been released. Call it

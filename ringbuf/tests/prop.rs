@@ -55,6 +55,32 @@ enum Entry {
     Committed(Header, Vec<u8>),
 }
 
+impl Entry {
+    fn committed(self) -> Option<(Header, Vec<u8>)> {
+        match self {
+            Self::Committed(header, payload) => Some((header, payload)),
+            Self::Open(_) | Self::Aborted => None,
+        }
+    }
+}
+
+impl Operation {
+    /// The same with payloads that are written without knowledge of the ring's key.
+    fn without_stamps(mut self) -> Self {
+        let plain = |message: &mut Message| {
+            if let Fill::Stamps(laps) = message.fill {
+                message.fill = Fill::Byte(laps.to_le_bytes()[0]);
+            }
+        };
+        match &mut self {
+            Self::Send(message) | Self::Open(message) => plain(message),
+            Self::Exclusive(messages) => messages.iter_mut().for_each(|(message, _)| plain(message)),
+            _ => {}
+        }
+        self
+    }
+}
+
 /// A claim that was made and not ended yet, with what will be committed.
 struct Pending<'p> {
     id: usize,
@@ -312,6 +338,39 @@ proptest! {
         }
         model.drain();
         assert!(model.queue.is_empty(), "{} messages were lost", model.queue.len());
+    }
+
+    #[test]
+    fn what_was_committed_behind_claims_that_are_never_ended_is_found((capacity, position, key, operations) in case()) {
+        let memory = HeapRing::new(capacity);
+        let head = HeapCursor::starting_at(position);
+        let producer = Producer::starting_at(memory.clone(), head.clone(), key, position);
+        let consumer = Consumer::starting_at(memory, head, key, position);
+        let mut model = Model {
+            producer: &producer,
+            consumer,
+            capacity: capacity.get() as u64,
+            key,
+            queue: VecDeque::new(),
+            open: Vec::new(),
+            next_open: 0,
+        };
+        for operation in operations {
+            model.apply(operation.without_stamps());
+        }
+        // The process ends here.
+        model.open.drain(..).for_each(|pending| std::mem::forget(pending.claim));
+        let committed: Vec<_> = model.queue.into_iter().filter_map(Entry::committed).collect();
+        let mut found = Vec::new();
+        while model.consumer.pass_abandoned() {
+            if let Some(frame) = model.consumer.poll().expect("an honest producer") {
+                let mut payload = vec![0; frame.len()];
+                frame.copy_to(&mut payload);
+                found.push((frame.header(), payload));
+                frame.release();
+            }
+        }
+        prop_assert_eq!(found, committed);
     }
 
     #[test]

@@ -104,6 +104,9 @@ impl Inbox {
             let frame = match self.consumer.poll() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => {
+                    if self.peer_died() && self.consumer.pass_abandoned() {
+                        continue;
+                    }
                     self.idle();
                     break;
                 }
@@ -178,6 +181,12 @@ impl Inbox {
                 !reached(head, *self.last.get_or_insert(head.wrapping_add(ring)))
             }
         }
+    }
+
+    /// Whether the peer's threads are gone in the middle of whatever they did, so that claims may lie open in its ring.
+    #[inline(always)]
+    fn peer_died(&self) -> bool {
+        !self.link.is_connected() && self.link.ended() == Some(Disconnect::Died)
     }
 
     #[cold]
