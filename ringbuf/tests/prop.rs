@@ -23,8 +23,9 @@ enum Operation {
         index: usize,
         commit: bool,
     },
-    /// Sends through a guard; nothing else can be claimed meanwhile.
-    Exclusive(Vec<Message>),
+    /// Sends through a guard, or claims and aborts where the message comes with `false`; nothing else can be claimed
+    /// meanwhile.
+    Exclusive(Vec<(Message, bool)>),
     Receive(usize),
     /// Polls, and drops the frame without releasing it.
     Peek,
@@ -199,11 +200,11 @@ impl<'p> Model<'p> {
         }
     }
 
-    fn send_held(&mut self, messages: Vec<Message>) {
+    fn send_held(&mut self, messages: Vec<(Message, bool)>) {
         let mut guard = self.producer.exclusive().expect("nobody holds it");
         assert!(matches!(self.producer.try_claim(0), Err(ClaimError::Held)));
         assert!(self.producer.exclusive().is_err());
-        for message in messages {
+        for (message, commit) in messages {
             let tail = guard.tail();
             let mut claim = match guard.try_claim(message.len) {
                 Ok(claim) => claim,
@@ -215,8 +216,13 @@ impl<'p> Model<'p> {
             };
             let payload = self.payload(tail, &message);
             Self::write(&mut claim, &message, &payload);
-            claim.commit(message.header);
-            self.queue.push_back(Entry::Committed(message.header, payload));
+            self.queue.push_back(if commit {
+                claim.commit(message.header);
+                Entry::Committed(message.header, payload)
+            } else {
+                claim.abort();
+                Entry::Aborted
+            });
         }
         let tail = guard.tail();
         drop(guard);
@@ -255,7 +261,7 @@ fn operation(max: usize) -> impl Strategy<Value = Operation> {
         1 => (0..=max).prop_map(Operation::Abort),
         2 => message(max).prop_map(Operation::Open),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(index, commit)| Operation::Close { index, commit }),
-        1 => prop::collection::vec(message(max), 0..8).prop_map(Operation::Exclusive),
+        2 => prop::collection::vec((message(max), prop::bool::weighted(0.8)), 0..8).prop_map(Operation::Exclusive),
         3 => (1..12_usize).prop_map(Operation::Receive),
         1 => Just(Operation::Peek),
         1 => Just(Operation::PublishHead),
@@ -264,8 +270,9 @@ fn operation(max: usize) -> impl Strategy<Value = Operation> {
 
 /// A capacity, a first position (often just before positions wrap), a key, and what happens.
 fn case() -> impl Strategy<Value = (Capacity, u64, Key, Vec<Operation>)> {
-    let capacity = prop_oneof![4 => Just(4096), 2 => Just(8192), 1 => Just(65536)];
-    capacity.prop_flat_map(|bytes: usize| {
+    // Most often the smallest, whose end comes soonest.
+    let capacity = prop_oneof![4 => Just(12), 3 => 12..=17_u32].prop_map(|bits| 1_usize << bits);
+    capacity.prop_flat_map(|bytes| {
         let capacity = Capacity::new(bytes).unwrap();
         let laps = 0..4 * bytes as u64 / 64;
         let position = prop_oneof![

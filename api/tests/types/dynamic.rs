@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::support::{encoded, on_a_small_stack, received, round_trip};
 
-fn values() -> impl Strategy<Value = Value> {
+pub(crate) fn values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),

@@ -6,6 +6,7 @@ mod depth;
 mod dynamic;
 mod hostile;
 mod plain;
+mod random;
 mod round_trip;
 mod schemas;
 mod support;

@@ -4,7 +4,8 @@ use memit::{EncodeAs, Payload, encode::with_encoded, rkyv::util::AlignedVec};
 
 /// Bytes as a receiver has them: aligned to 16.
 pub(crate) fn received(bytes: &[u8]) -> AlignedVec<16> {
-    let mut received = AlignedVec::new();
+    // One that has no memory is not aligned, which a receiver's bytes always are.
+    let mut received = AlignedVec::with_capacity(bytes.len().max(1));
     received.extend_from_slice(bytes);
     received
 }

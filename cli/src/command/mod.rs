@@ -4,6 +4,7 @@ mod call;
 mod demo;
 mod listen;
 mod send;
+mod soak;
 
 use std::error::Error;
 
@@ -17,6 +18,13 @@ pub(crate) enum Command {
     Listen(listen::Listen),
     Send(send::Send),
     Call(call::Call),
+    Soak(soak::Soak),
+    #[command(hide = true)]
+    SoakMain(soak::lead::SoakMain),
+    #[command(hide = true)]
+    SoakRenderer(soak::follow::SoakRenderer),
+    #[command(hide = true)]
+    SoakJanitor(soak::place::SoakJanitor),
 }
 
 impl Command {
@@ -27,6 +35,10 @@ impl Command {
             Self::Listen(listen) => listen.run()?,
             Self::Send(send) => send.run()?,
             Self::Call(call) => call.run()?,
+            Self::Soak(soak) => soak.run()?,
+            Self::SoakMain(main) => main.run()?,
+            Self::SoakRenderer(renderer) => renderer.run()?,
+            Self::SoakJanitor(janitor) => janitor.run()?,
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ mod input;
 mod lines;
 mod listeners;
 mod progress;
-mod report;
+pub(crate) mod report;
 mod tally;
 
 use std::{
