@@ -31,6 +31,8 @@ mod sync;
 pub use doorbell::protocol;
 
 #[cfg(not(loom))]
+mod advice;
+#[cfg(not(loom))]
 mod aligned;
 #[cfg(not(loom))]
 mod backlog;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use super::Link;
+use crate::advice;
 use crate::error::Disconnect;
 use crate::rendezvous::{Admitted, Role, late_refusal};
 use crate::sys::epoll::Epoll;
@@ -80,7 +81,9 @@ impl Sockets {
         }
         if let Some(error) = failed {
             tracing::error!(link = link.id, %error, "cannot watch a peer, so its end would go unseen; disconnecting it");
-            link.disconnect(Disconnect::Died);
+            let advice = advice::about(&error);
+            let text = format!("the peer cannot be watched, so that its end would go unseen: {error}{advice}");
+            link.disconnect(Disconnect::NoResources(text.into()));
         }
     }
 
