@@ -88,8 +88,9 @@ impl Sockets {
     }
 
     fn unwatch(&self) {
-        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner).take();
-        for id in watches.into_iter().flat_map(|watches| watches.ids) {
+        // Held to the end: of two threads that do this, the one that finds nothing left to do may close the descriptors.
+        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in watches.take().into_iter().flat_map(|watches| watches.ids) {
             watcher::unwatch(id);
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use memit_engine::{ConnectError, Port, RefusalCode};
+use memit_engine::{ConnectError, Disconnect, Port, RefusalCode};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::child::{Short, say};
@@ -138,5 +138,26 @@ fn a_main_without_descriptors_refuses_or_defers_at_each_step_and_serves_whom_it_
         last.is_served();
         staying.is_served();
         main.end();
+    });
+}
+
+#[test]
+fn a_main_that_cannot_receive_a_descriptor_parts_with_its_sender_alone() {
+    within_deadline(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut main = Short::start("descriptors main", dir.path());
+        main.expect("bound");
+        let mut staying = Renderer::connect(dir.path());
+        let mut sender = Renderer::connect(dir.path());
+        main.order("all");
+        sender.send_large();
+        assert_eq!(sender.ends(), Disconnect::Died);
+        staying.is_served();
+        main.order(&ENOUGH.to_string());
+        let mut another = Renderer::connect(dir.path());
+        another.send_large();
+        staying.is_served();
+        main.end();
+        assert_eq!(another.ends(), Disconnect::Left);
     });
 }

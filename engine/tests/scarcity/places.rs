@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use crate::child::{obey, say};
 use crate::common::exchange::{LIGHT, Serve, call_often, count_at_peer, send_numbers};
-use crate::common::link_to_main;
-use crate::common::payload::{serve, small};
+use crate::common::payload::{EXTENT, serve, small};
+use crate::common::{Recorder, dispatch_to_the_end, link_to_main};
 
 /// Small rings and arenas in `dir`, and a deadline for handshakes that a test can wait for.
 pub fn settings(dir: &Path) -> Config {
@@ -45,7 +45,7 @@ pub fn main_that_obeys(dir: &Path, perform: impl FnMut(&str)) {
 
 /// A renderer of the test's, which has what it needs.
 pub struct Renderer {
-    _port: Port,
+    port: Port,
     link: Arc<Link>,
     sent: u32,
 }
@@ -54,7 +54,7 @@ impl Renderer {
     pub fn connect(dir: &Path) -> Self {
         let port = connect(dir).unwrap();
         let link = link_to_main(&port);
-        let mut renderer = Self { _port: port, link, sent: 0 };
+        let mut renderer = Self { port, link, sent: 0 };
         renderer.is_served();
         renderer
     }
@@ -66,6 +66,18 @@ impl Renderer {
         self.sent += MORE;
         call_often(&self.link, 20, &LIGHT);
         assert_eq!(count_at_peer(&self.link), self.sent);
+    }
+
+    /// Sends a message that takes memory of its own.
+    pub fn send_large(&mut self) {
+        send_numbers(&self.link, 1, 0..1, &[EXTENT + 1]);
+        self.sent += 1;
+    }
+
+    /// Waits for the end of the connection; why it came.
+    pub fn ends(self) -> Disconnect {
+        dispatch_to_the_end(&self.port, &mut Recorder::default());
+        self.link.ended().unwrap()
     }
 }
 

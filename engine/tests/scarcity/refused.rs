@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use memit_engine::{ConnectError, Disconnect, Patience, Port, RefusalCode, SendError, WaitStrategy};
+use memit_engine::{ConnectError, Disconnect, Patience, Port, RefusalCode, SendError, WaitStrategy, Wakeup};
 
 use crate::child::{Short, run, say};
 use crate::common::exchange::{LENGTHS, Serve, call_often, exchange};
 use crate::common::payload::{linked, pair_with, serve, small};
-use crate::common::{CHANNEL, link_to_main, within_deadline};
+use crate::common::{CHANNEL, DEADLINE, Recorder, config, dispatch_until, link_to_main, within_deadline};
 use crate::places::{Main, Renderer, bind, connect, main_that_obeys, settings};
 use crate::seccomp::{Action, Rule, Whom, all, exactly, install, only};
 
@@ -96,6 +96,7 @@ pub fn play(role: &str, dir: &Path) {
             say("served");
             std::thread::park();
         }
+        ["sleeps", what] => sleeps_in_slices(what),
         ["no-thread"] => no_thread(dir),
         ["no-watch"] => no_watch(dir),
         ["main-no-watch"] => main_that_obeys(dir, |_| {
@@ -108,6 +109,27 @@ pub fn play(role: &str, dir: &Path) {
         ["too-many-in-flight"] => too_many_in_flight(),
         ref unknown => panic!("unknown role {unknown:?}"),
     }
+}
+
+/// Who may miss a wake-up sleeps for a while only: on a futex, and, where several may call, on descriptors.
+fn sleeps_in_slices(what: &str) {
+    let (dir, main, renderer) = pair_with(WaitStrategy::Adaptive, small);
+    linked(&main, &renderer);
+    let mut ports = vec![renderer];
+    let another = Port::connect("app", config(&dir, WaitStrategy::Adaptive)).unwrap();
+    if what == "membarrier" {
+        dispatch_until(&main, &mut Recorder::default(), |seen| !seen.connected.is_empty());
+        ports.push(main);
+    }
+    refuse(what, libc::EPERM);
+    for port in ports {
+        for _ in 0..10 {
+            let mut dispatch = port.dispatch().unwrap();
+            while dispatch.poll(64, &mut Recorder::default()) != 0 {}
+            assert_eq!(dispatch.wait(Some(Instant::now() + DEADLINE / 4)), Wakeup::Work);
+        }
+    }
+    drop(another);
 }
 
 /// The library's thread cannot be started.
@@ -174,6 +196,13 @@ fn everything_is_delivered_where_calls_are_refused_once_the_connection_is_there(
         for error in ["ENOSYS", "EPERM"] {
             within_deadline(move || run(&format!("refused later {what} {error}"), Path::new("/")));
         }
+    }
+}
+
+#[test]
+fn a_sleep_that_could_be_missed_is_not_for_ever() {
+    for what in ["membarrier", "futex_waitv"] {
+        within_deadline(move || run(&format!("refused sleeps {what}"), Path::new("/")));
     }
 }
 

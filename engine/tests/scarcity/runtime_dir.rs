@@ -141,6 +141,11 @@ fn refused(dir: &Path) {
     let create = libc::O_CREAT.unsigned_abs();
     let no_space = Action::Fail(libc::ENOSPC);
     // One more each time, since a filter stays.
+    let rename = [libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2].map(|number| all(number, no_space));
+    install(Whom::EveryThread, &rename, Action::Allow);
+    cannot(&bind(dir).unwrap_err(), "bind the socket in", dir, MAKE_ROOM);
+    let left: Vec<_> = fs::read_dir(dir.join("run")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, ["app.lock"], "a socket on its way to its name stays behind");
     install(Whom::EveryThread, &[all(libc::SYS_bind, no_space)], Action::Allow);
     cannot(&bind(dir).unwrap_err(), "bind the socket in", dir, MAKE_ROOM);
     install(Whom::EveryThread, &[all(libc::SYS_flock, Action::Fail(libc::ENOLCK))], Action::Allow);
