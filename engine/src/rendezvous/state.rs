@@ -239,8 +239,8 @@ fn open(packet: &Packet<'_>, descriptors: usize) -> Step<Message> {
         // There is room for all that the kernel lets a packet carry.
         Ok(_) if packet.cut.descriptors => Step::Refuse(Refusal::new(
             RefusalCode::NoResources,
-            packet.descriptors as u64,
-            descriptors as u64,
+            0,
+            0,
             "a descriptor that was passed could not be received; raise the receiver's limit on open files (ulimit -n)",
         )),
         Ok(_) if packet.descriptors != descriptors => bad(
