@@ -1,13 +1,14 @@
 //! A runtime directory that is full, that cannot be written, or that is not what it should be.
 
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::ptr;
 
 use memit_engine::{BindError, ConnectError, Port, RuntimeDirError};
-use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::child::{Short, command, run};
@@ -61,10 +62,19 @@ fn is_refused(dir: &Path, expected: &str) {
     assert!(matches!(error, ConnectError::RuntimeDir(_)) && error.to_string().contains(expected), "{error}");
 }
 
+/// A tmpfs, or with MS_BIND another place for what is at `from`.
+#[allow(unsafe_code)]
+fn mount(from: &Path, at: &Path, flags: libc::c_ulong, options: &CStr) -> std::io::Result<()> {
+    let [from, at] = [from, at].map(|path| CString::new(path.as_os_str().as_encoded_bytes()).unwrap());
+    // SAFETY: all four are strings, which the kernel copies.
+    let mounted = unsafe { libc::mount(from.as_ptr(), at.as_ptr(), c"tmpfs".as_ptr(), flags, options.as_ptr().cast()) };
+    if mounted == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
 /// A file system of our own at `dir`, with so many files and bytes: its root is one of the files.
 fn mount_small(dir: &Path, files: u32, bytes: u32) {
-    let options = std::ffi::CString::new(format!("nr_inodes={files},size={bytes}")).unwrap();
-    mount("none", dir, "tmpfs", MountFlags::empty(), options.as_c_str()).unwrap();
+    let options = CString::new(format!("nr_inodes={files},size={bytes}")).unwrap();
+    mount(dir, dir, 0, &options).unwrap();
 }
 
 /// What bind cannot do in the directory, and that it says what to do.
@@ -123,8 +133,8 @@ fn read_only(dir: &Path) {
         fs::create_dir(path).unwrap();
     }
     mount_small(&writable, 100, 1 << 20);
-    mount_bind(&writable, &readable).unwrap();
-    mount_remount(&readable, MountFlags::BIND | MountFlags::RDONLY, c"").unwrap();
+    mount(&writable, &readable, libc::MS_BIND, c"").unwrap();
+    mount(&writable, &readable, libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY, c"").unwrap();
     const READ_ONLY: &str = "; choose one that can be written with MEMIT_RUNTIME_DIR";
     cannot(&bind(&readable).unwrap_err(), "make", &readable, READ_ONLY);
     let mut main = Short::start("runtime-dir main", &writable);
@@ -163,17 +173,17 @@ fn refused(dir: &Path) {
     cannot(&bind(dir).unwrap_err(), "make", dir, MAKE_ROOM);
 }
 
-/// A child with mounts of its own, in a user namespace of its own unless this is root. `None`, with a word about it,
+/// A child with mounts of its own, as the root of a user namespace of its own unless this is root. `None`, with a word about it,
 /// where the machine allows neither.
 #[allow(unsafe_code)]
 fn with_own_mounts(role: &str, dir: &Path) -> Option<Short> {
     let user = rustix::process::geteuid();
     let maps = [
         ("/proc/self/setgroups", "deny".to_owned()),
-        ("/proc/self/uid_map", format!("{0} {0} 1", user.as_raw())),
-        ("/proc/self/gid_map", format!("{0} {0} 1", rustix::process::getegid().as_raw())),
+        ("/proc/self/uid_map", format!("0 {} 1", user.as_raw())),
+        ("/proc/self/gid_map", format!("0 {} 1", rustix::process::getegid().as_raw())),
     ]
-    .map(|(path, text)| (std::ffi::CString::new(path).unwrap(), text));
+    .map(|(path, text)| (CString::new(path).unwrap(), text));
     let namespaces = if user.is_root() { UnshareFlags::NEWNS } else { UnshareFlags::NEWNS | UnshareFlags::NEWUSER };
     let prepare = move || {
         // SAFETY: a forked child is one thread, and shares no files with anybody whom that could surprise.
@@ -185,10 +195,13 @@ fn with_own_mounts(role: &str, dir: &Path) -> Option<Short> {
             }
         }
         // What is mounted here is not to show elsewhere.
-        rustix::mount::mount_change(
-            c"/",
-            rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC,
-        )?;
+        // SAFETY: the path is a string, and nothing else is read.
+        let changed = unsafe {
+            libc::mount(c"".as_ptr(), c"/".as_ptr(), ptr::null(), libc::MS_PRIVATE | libc::MS_REC, ptr::null())
+        };
+        if changed != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
         Ok(())
     };
     let mut command: Command = command(role, dir);
