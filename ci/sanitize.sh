@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests that touch unsafe code or several processes under AddressSanitizer, with leaks as errors, and those in which
-# threads meet under ThreadSanitizer. Each in a target directory of its own, and with a little optimization, for speed.
+# threads meet under ThreadSanitizer. Each has a target directory of its own.
 #
 # TSan cannot see across processes, nor that two addresses are one page: it watches what the threads of one process share
 # besides the rings, and the rings themselves where they lie on the heap. Copies in assembly it does not see at all. What
@@ -24,8 +24,7 @@ for tool in cc nm; do
 done
 
 readonly root=$PWD targets="${CARGO_TARGET_DIR:-$PWD/target}"
-# libtest keeps a run going through failures; a sanitizer's report ends the process, and with it this script.
-export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=line-tables-only
+export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=line-tables-only
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
