@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation, unsafe_code)]
 
 mod common;
+#[path = "../../engine/tests/common/seccomp.rs"]
+mod seccomp;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::{DEADLINE, Process, role, say, within_deadline};
 use memit::{Channel, IpcMain, IpcRenderer, WaitStrategy};
+use seccomp::{Action, Whom, all, install};
 
 /// Messages of each kind, there and back; the first ones warm up.
 const WARM_UP: u64 = 200;
@@ -71,35 +74,14 @@ extern "C" fn count_system_call(_: libc::c_int) {
 /// From here on each system call of this thread is counted and fails, but for writing, ending, and returning from
 /// the handler. There is no way back, so the thread ends soon after.
 fn count_system_calls() {
-    const fn statement(code: u32, k: u32) -> libc::sock_filter {
-        libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
-    }
-    fn allow(number: libc::c_long) -> [libc::sock_filter; 2] {
-        let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-        let number = u32::try_from(number).unwrap();
-        [
-            libc::sock_filter { code: equal as u16, jt: 0, jf: 1, k: number },
-            statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-        ]
-    }
-    let mut program = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
-    for number in [libc::SYS_write, libc::SYS_exit, libc::SYS_exit_group, libc::SYS_rt_sigreturn] {
-        program.extend(allow(number));
-    }
-    program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_TRAP));
-    let filter = libc::sock_fprog { len: u16::try_from(program.len()).unwrap(), filter: program.as_mut_ptr() };
     // SAFETY: the handler only adds to an atomic.
     let installed = unsafe {
         let handler: extern "C" fn(libc::c_int) = count_system_call;
         libc::signal(libc::SIGSYS, handler as *const () as libc::sighandler_t)
     };
     assert_ne!(installed, libc::SIG_ERR);
-    // SAFETY: takes numbers only.
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
-    // SAFETY: the filter and its program live until the call has returned, and the kernel copies them.
-    let filtered = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
-    assert_eq!(filtered, 0);
-    std::mem::forget(program);
+    let allowed = [libc::SYS_write, libc::SYS_exit, libc::SYS_exit_group, libc::SYS_rt_sigreturn];
+    install(Whom::ThisThread, &allowed.map(|number| all(number, Action::Allow)), Action::Trap);
 }
 
 /// Says how many allocations and system calls there were, and ends the process, of which one thread can do nothing

@@ -15,8 +15,8 @@ pub enum Disconnect {
     /// Main ended the handshake after this side had taken the connection for made.
     #[error("main refused the connection: {0}")]
     Refused(Arc<str>),
-    /// This process lacks what it takes to receive what the peer sent.
-    #[error("this process could not take what the peer sent: {0}")]
+    /// This process lacks what it takes to go on with the connection, or to receive what the peer sent.
+    #[error("this process lacks what the connection takes: {0}")]
     NoResources(Arc<str>),
     /// The peer wrote something that the protocol does not allow.
     #[error("the peer broke the protocol and was disconnected: {0}")]

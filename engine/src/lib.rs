@@ -40,6 +40,8 @@ mod models;
 use models::{link, sys};
 
 #[cfg(not(loom))]
+mod advice;
+#[cfg(not(loom))]
 mod aligned;
 #[cfg(not(loom))]
 mod backlog;

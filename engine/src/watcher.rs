@@ -78,6 +78,11 @@ pub(crate) fn unwatch(watch: WatchId) {
     }
 }
 
+/// Starts the library's thread, unless it runs: for whoever would rather fail now than halfway.
+pub(crate) fn start() -> io::Result<()> {
+    Watcher::running().map(drop)
+}
+
 /// Has `target` hear when `due` has come. The timer is gone then.
 pub(crate) fn set_timer(due: Instant, target: Weak<dyn Watched>, token: u64) -> io::Result<TimerId> {
     Ok(Watcher::running()?.set_timer(due, target, token))

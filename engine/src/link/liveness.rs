@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use super::Link;
+use crate::advice;
 use crate::doorbell::sleep::change;
 use crate::error::Disconnect;
 use crate::rendezvous::{Admitted, Role, late_refusal};
@@ -80,13 +81,16 @@ impl Sockets {
         }
         if let Some(error) = failed {
             tracing::error!(link = link.id, %error, "cannot watch a peer, so its end would go unseen; disconnecting it");
-            link.disconnect(Disconnect::Died);
+            let advice = advice::about(&error);
+            let text = format!("the peer cannot be watched, so that its end would go unseen: {error}{advice}");
+            link.disconnect(Disconnect::NoResources(text.into()));
         }
     }
 
     fn unwatch(&self) {
-        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner).take();
-        for id in watches.into_iter().flat_map(|watches| watches.ids) {
+        // Held to the end: of two threads that do this, the one that finds nothing left to do may close the descriptors.
+        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in watches.take().into_iter().flat_map(|watches| watches.ids) {
             watcher::unwatch(id);
         }
     }

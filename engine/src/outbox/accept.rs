@@ -30,6 +30,13 @@ pub enum OutboxRejected {
     Header(#[from] HeaderRefused),
 }
 
+impl OutboxRejected {
+    /// Whether this process lacked what it takes, rather than the outbox what it should have.
+    pub(crate) fn is_for_want_of_resources(&self) -> bool {
+        matches!(self, Self::Memory(refused) if refused.is_for_want_of_resources())
+    }
+}
+
 /// What a peer's outbox may cost us.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::inbox::{Buffers, Inbox};
 use super::sleep::LOOK_AFTER;
 use super::{PortCore, lock};
+use crate::advice;
 use crate::call::CallToken;
 use crate::channels::Announced;
 use crate::error::{Disconnect, Violation};
@@ -255,7 +256,8 @@ impl<'a> Dispatch<'a> {
         });
         if let Err(error) = link.add_bell_to(&self.core.epoll, index as u64 + 1) {
             tracing::error!(link = link.id(), %error, "cannot poll a peer's bell; disconnecting it");
-            link.disconnect(Disconnect::Died);
+            let text = format!("the peer's bell cannot be polled: {error}{}", advice::about(&error));
+            link.disconnect(Disconnect::NoResources(text.into()));
         }
         inboxes[index] = Some(Inbox::new(Arc::clone(link), &self.core.config));
         hot.push(index);

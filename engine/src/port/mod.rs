@@ -26,6 +26,7 @@ use crate::rendezvous::{self, AdmitSink, Admitted, BindError, ConnectError, List
 use crate::sys::epoll::Epoll;
 use crate::sys::fork::{Epoch, ForkFd};
 use crate::thread::{self, Dispatching};
+use crate::watcher;
 use dispatch::Dispatcher;
 
 /// The epoll token of the control descriptor; a peer's is the index of its inbox plus one.
@@ -105,6 +106,7 @@ impl Port {
     /// If nobody has bound the name, main refuses, or the machine does.
     pub fn connect(name: &str, config: Config) -> Result<Self, ConnectError> {
         let core = Arc::new(PortCore::new(Role::Renderer, config)?);
+        watcher::start().map_err(|source| ConnectError::Io { action: "start the library's thread", source })?;
         let admitted = rendezvous::connect(name, &core.config, core.token)?;
         Arc::clone(&core).admitted(admitted);
         let links: Arc<[Arc<Link>]> = lock(&core.arrivals).clone().into();

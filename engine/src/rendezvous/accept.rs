@@ -397,7 +397,7 @@ impl Acceptor {
             }
         };
         let peer = PeerOutbox::accept(outbox, Limits { max_size: self.max_peer_outbox })
-            .map_err(|error| Refusal::new(RefusalCode::BadOutbox, 0, 0, error))?;
+            .map_err(|error| Refusal::of_outbox(&error))?;
         same_outbox(&theirs, &peer)?;
         let (own, own_fd) = OwnOutbox::create(self.geometry).map_err(|error| no_resources("make an outbox", &error))?;
         let (bell, their_bell) = socket::pair().map_err(|error| no_resources("make a bell", &error))?;

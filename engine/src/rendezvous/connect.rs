@@ -15,6 +15,7 @@ use super::name::{Name, NameInvalid};
 use super::path::{Owner, RuntimeDir, RuntimeDirError};
 use super::state::{Packet, RendererSide, Step, Welcomed};
 use super::{Admitted, Role, same_outbox, terms};
+use crate::advice;
 use crate::config::{Config, InvalidConfig};
 use crate::error::Disconnect;
 use crate::outbox::{CreateError, Limits, OutboxRejected, OwnOutbox, PeerOutbox};
@@ -147,7 +148,7 @@ pub enum ConnectError {
     #[error(transparent)]
     Memory(#[from] CreateError),
     /// The machine refused something else.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}: {source}{}", advice::about(source))]
     Io {
         /// What failed.
         action: &'static str,
@@ -330,7 +331,7 @@ impl Line {
         config: &Config,
     ) -> Result<(Arc<PeerOutbox>, PeerSocket), ConnectError> {
         let checked = PeerOutbox::accept(outbox, Limits { max_size: config.max_peer_outbox })
-            .map_err(|error| (Refusal::new(RefusalCode::BadOutbox, 0, 0, &error), ConnectError::from(error)))
+            .map_err(|error| (Refusal::of_outbox(&error), ConnectError::from(error)))
             .and_then(|peer| {
                 same_outbox(&welcomed.main, &peer).and_then(|()| is_bell(&bell)).map_err(|refusal| {
                     let text = refusal.text.clone();
@@ -382,6 +383,7 @@ fn of_our_refusal(refusal: Refusal) -> ConnectError {
         RefusalCode::Layout => ConnectError::LayoutMismatch { found, expected },
         RefusalCode::Format => ConnectError::FormatMismatch { found, expected },
         RefusalCode::BadOutbox => ConnectError::OutboxTooLarge { found, limit: expected },
+        RefusalCode::NoResources => failed("receive main's descriptors")(Errno::MFILE),
         _ => ConnectError::Protocol { text },
     }
 }

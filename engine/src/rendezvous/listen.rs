@@ -12,6 +12,7 @@ use super::accept::{Acceptor, AdmitSink};
 use super::lock::{LockError, NameLock};
 use super::name::{Name, NameInvalid};
 use super::path::{RuntimeDir, RuntimeDirError};
+use crate::advice;
 use crate::config::{Config, InvalidConfig};
 use crate::outbox::{CreateError, OwnOutbox};
 use crate::sys::fork::ForkFd;
@@ -42,7 +43,7 @@ pub enum BindError {
     #[error(transparent)]
     Memory(#[from] CreateError),
     /// The machine refused something else.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}: {source}{}", advice::about(source))]
     Io {
         /// What failed.
         action: &'static str,
@@ -93,16 +94,16 @@ impl Listening {
         let dir = RuntimeDir::open_or_create(config)?;
         let lock = NameLock::take(&dir, &name).map_err(|error| match error {
             LockError::Taken { holder } => BindError::NameTaken { name: name.to_string(), holder },
-            LockError::Io(source) => BindError::Io { action: "lock the name", source },
+            LockError::Io(source) => dir.refuses("lock the name in", source).into(),
         })?;
-        let failed = |action| move |source| BindError::Io { action, source };
         crash_point!("bind-leftovers-before");
-        dir.remove_leftovers(&name).map_err(failed("remove what earlier binders left in the runtime directory"))?;
-        let (listener, socket) = open_socket(&dir, &name).map_err(failed("bind the socket"))?;
+        dir.remove_leftovers(&name).map_err(|source| dir.refuses("remove what earlier binders left in", source))?;
+        let (listener, socket) =
+            open_socket(&dir, &name).map_err(|source| dir.refuses("bind the socket in", source))?;
         let acceptor = Acceptor::new(&name, config, geometry, endpoint, listener, sink);
         let listening = Self { acceptor, dir, socket, lock };
         crash_point!("bind-before-accepting");
-        listening.acceptor.begin().map_err(failed("watch the socket"))?;
+        listening.acceptor.begin().map_err(|source| BindError::Io { action: "watch the socket", source })?;
         Ok(listening)
     }
 }

@@ -73,6 +73,8 @@ impl NameLock {
 impl Drop for NameLock {
     fn drop(&mut self) {
         if self.epoch.is_current() {
+            // Whoever finds the name taken by its next holder, just before that has left its own id, must not read ours.
+            let _ = rustix::fs::ftruncate(&self.file, 0);
             // A program that another thread is starting holds a copy of the file until its exec, and with it
             // the lock. Unlocking reaches every copy; closing ours does not.
             crash_point!("unlock-before");
@@ -131,6 +133,7 @@ mod tests {
         assert!(matches!(error, LockError::Taken { holder } if holder == Some(std::process::id())));
         NameLock::take(&dir, &Name::new("other").unwrap()).unwrap();
         drop(lock);
+        assert_eq!(fs::metadata(dir.path_of(&name.lock())).unwrap().len(), 0, "nobody holds it");
         NameLock::take(&dir, &name).unwrap();
     }
 

@@ -32,6 +32,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::payloads::PayloadTerms;
+use crate::outbox::OutboxRejected;
 
 /// Starts every packet.
 pub(super) const MAGIC: [u8; 8] = *b"MEMIT-HS";
@@ -343,6 +344,12 @@ impl Message {
 
 impl Refusal {
     pub(super) const MAX_TEXT: usize = MAX_PACKET - size_of::<RefuseWire>();
+
+    /// What it means for the peer that its outbox was not accepted.
+    pub(super) fn of_outbox(error: &OutboxRejected) -> Self {
+        let is_ours = error.is_for_want_of_resources();
+        Self::new(if is_ours { RefusalCode::NoResources } else { RefusalCode::BadOutbox }, 0, 0, error)
+    }
 
     pub(super) fn new(code: RefusalCode, found: u64, expected: u64, text: impl fmt::Display) -> Self {
         Self { protocol: PROTOCOL_VERSION, code, found, expected, text: text.to_string() }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
 use super::name::Name;
+use crate::advice::{self, Advice};
 use crate::config::Config;
 use crate::sys::fork::ForkFd;
 
@@ -59,8 +60,8 @@ pub enum RuntimeDirError {
         /// What they must be.
         expected: u32,
     },
-    /// The directory could not be made or opened.
-    #[error("cannot {action} the runtime directory {}: {source}; make it with mode 0700, or choose another with {OVERRIDE}", path.display())]
+    /// The directory could not be made, opened or written.
+    #[error("cannot {action} the runtime directory {}: {source}{}", path.display(), what_to_do(source))]
     Io {
         /// The path.
         path: PathBuf,
@@ -69,6 +70,16 @@ pub enum RuntimeDirError {
         /// Why.
         source: io::Error,
     },
+}
+
+/// What to do about a call that failed on a runtime directory.
+fn what_to_do(error: &io::Error) -> Advice {
+    let Some(number) = error.raw_os_error() else { return Advice::none() };
+    advice::about(error).or(match number {
+        libc::ENOSPC | libc::EDQUOT => "make room there, or choose another with MEMIT_RUNTIME_DIR",
+        libc::EROFS => "choose one that can be written with MEMIT_RUNTIME_DIR",
+        _ => "make it with mode 0700, or choose another with MEMIT_RUNTIME_DIR",
+    })
 }
 
 /// Who may own a directory that is used.
@@ -147,6 +158,11 @@ impl RuntimeDir {
             return Err(RuntimeDirError::WrongMode { path: self.path, found, expected: Self::MODE });
         }
         Ok(self)
+    }
+
+    /// What it means that something could not be done in the directory; `action` ends with its preposition.
+    pub(super) fn refuses(&self, action: &'static str, source: io::Error) -> RuntimeDirError {
+        RuntimeDirError::Io { path: self.path.clone(), action, source }
     }
 
     pub(super) fn path_of(&self, file: &str) -> PathBuf {

@@ -236,12 +236,13 @@ fn open(packet: &Packet<'_>, descriptors: usize) -> Step<Message> {
     match parsed {
         Err(malformed) => bad(packet.bytes.len(), 0, malformed.to_string()),
         Ok(Message::Refuse(refusal)) => Step::Refused(refusal),
-        Ok(_) if packet.cut.descriptors => bad(
-            packet.descriptors,
-            descriptors,
-            "some of its descriptors could not be received; too many were sent, or the receiver's limit on open files is reached"
-                .into(),
-        ),
+        // There is room for all that the kernel lets a packet carry.
+        Ok(_) if packet.cut.descriptors => Step::Refuse(Refusal::new(
+            RefusalCode::NoResources,
+            0,
+            0,
+            "a descriptor that was passed could not be received; raise the receiver's limit on open files (ulimit -n)",
+        )),
         Ok(_) if packet.descriptors != descriptors => bad(
             packet.descriptors,
             descriptors,
@@ -452,7 +453,7 @@ mod tests {
         let now = Instant::now();
         let cut = Packet { bytes: &hello, descriptors: 1, cut: Cut { bytes: false, descriptors: true } };
         let Step::Refuse(refusal) = main_side(now).receive(&cut, now) else { panic!() };
-        assert_eq!(refusal.code, RefusalCode::BadMessage);
+        assert_eq!(refusal.code, RefusalCode::NoResources, "whoever receives lacks descriptors");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the engine's tests share: endpoints in a directory of their own, a handler that records, deadlines.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod exchange;
 pub mod payload;
 
 use std::os::fd::AsFd;

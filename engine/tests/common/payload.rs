@@ -242,16 +242,17 @@ pub fn role() -> Option<String> {
     Some(role)
 }
 
+/// The test `entry` of this binary as a process of its own, with `role`.
+pub fn child(entry: &str, role: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", entry, "--nocapture", "--test-threads=1"]).env(ROLE, role);
+    command
+}
+
 /// Runs the test `entry` of this binary in a process of its own, with `role`, and fails if it fails.
 pub fn run_in_child(entry: &str, role: &str) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", entry, "--nocapture", "--test-threads=1"])
-        .env(ROLE, role)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        child(entry, role).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let (said, says) = mpsc::channel();
     let reader = thread::spawn(move || {

@@ -14,6 +14,7 @@ use rustix::io::{self, Errno};
 use super::create::CreateError;
 use super::sealed::check_enforcement;
 use super::{SEALS, WRITE_SEALS};
+use crate::advice;
 use crate::sys::discard::discard;
 use crate::sys::map::{ReadOnlyMap, SealedMap};
 
@@ -22,6 +23,8 @@ const TMPFS_MAGIC: i64 = 0x0102_1994;
 
 /// The unit of `st_blocks`.
 const BLOCK: u64 = 512;
+
+const FOR_READING: &str = "pass a memfd that is open for reading";
 
 /// Why a peer's descriptor was not accepted as sealed memory.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +92,7 @@ pub enum MemoryRefused {
         source: CreateError,
     },
     /// Another call failed.
-    #[error("{call} failed on the peer's memory: {source}; pass a memfd that is open for reading")]
+    #[error("{call} failed on the peer's memory: {source}{}", advice::about(source).or(FOR_READING))]
     Failed {
         /// The call.
         call: &'static str,
