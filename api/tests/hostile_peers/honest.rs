@@ -12,14 +12,34 @@ use tempfile::TempDir;
 use crate::message;
 use crate::support::Log;
 use crate::victim::{ASK, NEWS, PING, PONG, small};
+use crate::waiting::{self, Waiting};
 use crate::wire::sys;
 
 /// Longer than anything takes on a busy machine, and a hang if it takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a round trip took.
+#[derive(Clone, Copy)]
+pub struct Time {
+    whole: Duration,
+    /// What its two threads stood in line for a processor meanwhile.
+    in_line: Duration,
+}
+
+impl Time {
+    pub fn whole(&self) -> Duration {
+        self.whole
+    }
+
+    /// Without the time in line.
+    pub fn own(&self) -> Duration {
+        self.whole.saturating_sub(self.in_line)
+    }
+}
+
 /// Times of round trips.
 #[derive(Clone, Default)]
-pub struct Times(Vec<Duration>);
+pub struct Times(Vec<Time>);
 
 impl Times {
     pub fn add(&mut self, other: Self) {
@@ -31,8 +51,8 @@ impl Times {
     }
 
     /// The time that all but one in a hundred do not pass.
-    pub fn p99(&self) -> Duration {
-        let mut times = self.0.clone();
+    pub fn p99(&self, of: fn(&Time) -> Duration) -> Duration {
+        let mut times: Vec<Duration> = self.0.iter().map(of).collect();
         times.sort_unstable();
         times[times.len() * 99 / 100]
     }
@@ -70,15 +90,16 @@ pub struct Honest {
 }
 
 impl Honest {
-    pub fn start(directory: &TempDir) -> Self {
+    /// Exchanges messages with the main in `directory`, whose dispatching thread is `dispatcher`.
+    pub fn start(directory: &TempDir, dispatcher: &str) -> Self {
         let faults = Log::default();
         let (orders, ordered) = mpsc::channel();
         let (renderer, listener) = (connect(directory), connect(directory));
         listen(&renderer, &faults);
         listen(&listener, &faults);
-        let (fault, listening) = (faults.clone(), listener.clone());
+        let (fault, listening, dispatcher) = (faults.clone(), listener.clone(), dispatcher.to_owned());
         let threads = vec![
-            thread::spawn(move || Pinger::new(renderer, fault).obey(&ordered)),
+            thread::spawn(move || Pinger::new(renderer, fault, dispatcher).obey(&ordered)),
             // It makes the victim wait as one with several peers does, before an attack and during it.
             thread::spawn(move || listening.run().unwrap()),
         ];
@@ -131,10 +152,12 @@ struct Pinger {
     next: u64,
     /// How many pongs have come.
     ponged: Arc<AtomicU64>,
+    /// Its own thread and the victim's.
+    threads: Waiting,
 }
 
 impl Pinger {
-    fn new(renderer: IpcRenderer, faults: Log<String>) -> Self {
+    fn new(renderer: IpcRenderer, faults: Log<String>, dispatcher: String) -> Self {
         let ponged = Arc::<AtomicU64>::default();
         let (count, fault) = (Arc::clone(&ponged), faults.clone());
         renderer.on(PONG, move |_, bytes| {
@@ -144,11 +167,11 @@ impl Pinger {
             }
             count.store(next + 1, Ordering::Relaxed);
         });
-        Self { renderer, faults, next: 0, ponged }
+        Self { renderer, faults, next: 0, ponged, threads: Waiting::of(&[waiting::this_thread(), dispatcher]) }
     }
 
     fn obey(mut self, orders: &mpsc::Receiver<Order>) {
-        sys::pin(0);
+        sys::pin(1);
         while let Ok(order) = orders.recv() {
             match order {
                 Order::Measure(time, tell) => {
@@ -173,20 +196,30 @@ impl Pinger {
         let len = if self.next % 256 == 128 { 20_000 } else { 16 + (self.next * 37 % 500) as usize };
         let bytes = message::numbered(self.next, len);
         if self.next % 16 == 5 {
-            let began = Instant::now();
+            let start = self.start();
             let answer = self.renderer.send_sync_timeout(ASK, &bytes[..], PATIENCE).expect("a call is not answered");
-            times.0.push(began.elapsed());
+            times.0.push(self.time(start));
             if *answer != bytes[..] {
                 self.faults.push(format!("the answer to {} has {} bytes", self.next, answer.len()));
             }
         }
-        let began = Instant::now();
+        let start = self.start();
         self.renderer.send_timeout(PING, &bytes[..], PATIENCE).expect("a ping cannot be sent");
         self.next += 1;
         while self.ponged.load(Ordering::Relaxed) < self.next {
-            assert!(began.elapsed() < PATIENCE, "pong {} does not come", self.next - 1);
+            assert!(start.0.elapsed() < PATIENCE, "pong {} does not come", self.next - 1);
             self.renderer.run_once(PATIENCE).expect("the connection to the victim has ended");
         }
-        times.0.push(began.elapsed());
+        times.0.push(self.time(start));
+    }
+
+    fn start(&self) -> (Instant, Duration) {
+        let waited = self.threads.so_far();
+        (Instant::now(), waited)
+    }
+
+    fn time(&self, (began, waited): (Instant, Duration)) -> Time {
+        let whole = began.elapsed();
+        Time { whole, in_line: self.threads.so_far() - waited }
     }
 }

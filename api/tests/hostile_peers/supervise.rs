@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::attacks::{Act, Attack, Order, Verdict, fuse};
-use crate::honest::{Honest, Times};
+use crate::honest::{Honest, Time, Times};
 use crate::seed::FIXED;
 use crate::snapshot::Snapshot;
 use crate::wire::peer::Side;
@@ -130,8 +130,9 @@ pub fn family(attacks: &[Attack]) {
 }
 
 struct Scene {
-    victim: Process,
+    // First, since it would take the end of the victim for a fault.
     honest: Honest,
+    victim: Process,
     directory: TempDir,
 }
 
@@ -140,8 +141,8 @@ impl Scene {
         let mode = Permissions::from_mode(0o700);
         let directory = tempfile::Builder::new().permissions(mode).tempdir().unwrap();
         let mut victim = Process::start("victim", directory.path().to_str().unwrap());
-        assert_eq!(victim.hear(), "bound");
-        let honest = Honest::start(&directory);
+        let bound = victim.hear();
+        let honest = Honest::start(&directory, bound.strip_prefix("bound ").unwrap());
         // What is made once is made now.
         victim.tell("busy");
         honest.measure(Duration::from_millis(100));
@@ -183,13 +184,16 @@ impl Scene {
             let grown = after.resident.saturating_sub(before.resident);
             assert!(grown <= KEPT, "{what}: memory has grown by {grown} bytes, {before:?} to {after:?}");
         }
-        let (was, is) = (calm.p99(), attacked.p99());
+        let (was, is) = (calm.p99(Time::own), attacked.p99(Time::own));
         println!(
-            "attack {what}: {strikes} strikes, {} ends, p99 {} us before, {} us during it ({} round trips)",
+            "attack {what}: {strikes} strikes, {} ends; p99 of {} round trips {} us without it and {} us under it, with the \
+             time in line for a processor {} and {} us",
             ends.len(),
+            calm.len() + attacked.len(),
             was.as_micros(),
             is.as_micros(),
-            calm.len() + attacked.len()
+            calm.p99(Time::whole).as_micros(),
+            attacked.p99(Time::whole).as_micros(),
         );
         if plan.is_measured {
             assert!(is <= was * SLOWER, "{what}: the p99 of an honest round trip rose from {was:?} to {is:?}");

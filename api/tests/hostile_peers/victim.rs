@@ -20,6 +20,7 @@ use crate::attacks::EVIL;
 use crate::message;
 use crate::snapshot::Snapshot;
 use crate::support::{Log, common::say};
+use crate::waiting;
 use crate::wire::sys;
 
 pub const PING: Channel<[u8]> = Channel::new("ping");
@@ -161,6 +162,8 @@ impl Prey {
                     Ok(renderer) => renderer,
                     Err(error) => {
                         findings.ends.push(format!("not connected: {error}"));
+                        // Who was refused tries again, but not at once.
+                        thread::park_timeout(Duration::from_millis(1));
                         continue;
                     }
                 };
@@ -169,7 +172,8 @@ impl Prey {
                 // Both ways to wait: on the peer's words, and on a descriptor.
                 by_descriptor = !by_descriptor;
                 let ended = if by_descriptor { dispatch_by_descriptor(&renderer) } else { renderer.run() };
-                assert!(matches!(ended, Ok(()) | Err(RunError::Disconnected(_))), "{ended:?}");
+                let is_over = matches!(ended, Ok(()) | Err(RunError::Disconnected(_) | RunError::ShutDown));
+                assert!(is_over, "{ended:?}");
                 *shown.lock().unwrap() = None;
             }
         });
@@ -199,13 +203,18 @@ fn dispatch_by_descriptor(renderer: &IpcRenderer) -> Result<(), RunError> {
 
 /// The whole of the victim's life.
 pub fn live(directory: &str) {
-    sys::pin(0);
+    sys::pin(1);
     let directory = PathBuf::from(directory);
     let findings = Findings::default();
     let main = small!(IpcMain::builder(), directory.clone()).bind("app").unwrap();
     findings.listen(&main);
     let dispatched = main.clone();
-    let running = thread::spawn(move || dispatched.run().unwrap());
+    let running = thread::spawn(move || {
+        // Alone there, see the crate's documentation.
+        sys::pin(0);
+        say(&format!("bound {}", waiting::this_thread()));
+        dispatched.run().unwrap();
+    });
     let (order, orders) = mpsc::channel();
     thread::spawn(move || {
         for line in stdin().lock().lines().map_while(Result::ok) {
@@ -214,7 +223,6 @@ pub fn live(directory: &str) {
             }
         }
     });
-    say("bound");
 
     let friend = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
     let mut errands = Errands { findings: findings.clone(), news: HashMap::new(), friend };

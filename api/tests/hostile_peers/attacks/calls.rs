@@ -72,8 +72,6 @@ fn wrong_slot(peer: &mut Peer, turn: &mut Turn) {
 }
 
 fn badly(peer: &mut Peer, turn: &mut Turn) {
-    let Some(id) = await_call(peer) else { return };
-    let slot = id as usize & 63;
     let most = peer.shape.most() as u32;
     let (status, place, len) = turn.random.one_of(&[
         (1, 0, most + 1),
@@ -87,7 +85,10 @@ fn badly(peer: &mut Peer, turn: &mut Turn) {
         (1, 2, 17),
         (1, 1, 32),
     ]);
-    peer.answer(slot, id, status, place, len, &turn.random.bytes(32));
+    // The first may come too late for its call.
+    while let Some(id) = await_call(peer) {
+        peer.answer(id as usize & 63, id, status, place, len, &turn.random.bytes(32));
+    }
 }
 
 /// Slots that exist, calls that never were.

@@ -46,7 +46,10 @@ fn keeps_blocks(peer: &mut Peer, turn: &mut Turn) {
 /// As many messages as fit, with as little in them as can be.
 fn floods(peer: &mut Peer, turn: &mut Turn) {
     turn.until_over(peer, |peer, _| {
-        while peer.try_publish(MESSAGE, PING, 0, b"") {}
+        // The victim may read as fast as this writes.
+        for _ in 0..1000 {
+            peer.try_publish(MESSAGE, PING, 0, b"");
+        }
         peer.keep_up();
     });
 }
@@ -54,7 +57,9 @@ fn floods(peer: &mut Peer, turn: &mut Turn) {
 /// Frames that say nothing, in a ring that is as large as the victim admits.
 fn pads(peer: &mut Peer, turn: &mut Turn) {
     turn.until_over(peer, |peer, _| {
-        while peer.try_publish(PADDING, 0, 0, b"") {}
+        for _ in 0..10_000 {
+            peer.try_publish(PADDING, 0, 0, b"");
+        }
         peer.keep_up();
     });
 }

@@ -72,6 +72,7 @@ pub struct Peer {
     pub tail: u64,
     pub head: u64,
     rung_for: Cell<u64>,
+    heard_farewell: Cell<bool>,
     pub memories: u64,
     pub given: u64,
 }
@@ -110,6 +111,7 @@ impl Peer {
             tail: 0,
             head: 0,
             rung_for: Cell::new(0),
+            heard_farewell: Cell::new(false),
             memories: 0,
             given: 0,
         }
@@ -124,6 +126,20 @@ impl Peer {
         let time = Timespec::try_from(time).unwrap();
         let mut polled = [PollFd::new(&self.socket, PollFlags::empty())];
         matches!(poll(&mut polled, Some(&time)), Ok(1)) && polled[0].revents().contains(PollFlags::HUP)
+    }
+
+    /// Whether the victim has said that it leaves.
+    pub fn has_left(&self) -> bool {
+        self.heard_farewell.get() || self.hear_farewell()
+    }
+
+    fn hear_farewell(&self) -> bool {
+        while let Ok(Some((packet, _))) = sys::receive(&self.socket) {
+            if packet == b"MEMITBYE" {
+                self.heard_farewell.set(true);
+            }
+        }
+        self.heard_farewell.get()
     }
 
     /// Waits for the victim to hang up, which it must.
@@ -314,7 +330,7 @@ impl Peer {
 
     /// Takes what descriptors the victim has passed, and forgets them.
     pub fn hear(&self) {
-        while let Ok(Some(_)) = sys::receive(&self.socket) {}
+        self.hear_farewell();
     }
 
     /// Gives back the block that a descriptor in a frame names.

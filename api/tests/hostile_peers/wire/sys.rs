@@ -86,6 +86,12 @@ pub fn mount_fuse(device: impl AsFd, place: &Path) -> bool {
     unsafe { libc::mount(kind, place.as_ptr(), kind, flags, options.as_ptr().cast()) == 0 }
 }
 
+/// Leaves the processor to whoever else wants it.
+pub fn stand_back() {
+    // SAFETY: takes numbers only.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+}
+
 /// Keeps the calling thread, and those that it starts from now on, on one of the cores that this process may use: the
 /// `which`-th from the first, or the last there is.
 pub fn pin(which: usize) {
