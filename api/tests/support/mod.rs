@@ -2,6 +2,7 @@
 //! failure.
 #![allow(
     dead_code,
+    unused_imports,
     unreachable_pub,
     clippy::unwrap_used,
     reason = "a module of each test file, which uses a part of it"

@@ -1,5 +1,6 @@
 //! Linux, one file for each family of calls.
 
+pub(crate) mod ancillary;
 pub(crate) mod barrier;
 pub(crate) mod discard;
 pub(crate) mod epoll;

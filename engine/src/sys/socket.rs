@@ -20,17 +20,18 @@
 //! finds no room for in the thread that receives. So every receive offers room for as many descriptors as a packet
 //! can carry, and whoever does not want them passes them to [`discard`].
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
-    self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+    self, AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
+    SocketType, sockopt,
 };
 
+use crate::sys::ancillary::{self, Packet};
 use crate::sys::discard::discard;
 
 /// What a side sends before it closes a connection that worked.
@@ -44,8 +45,6 @@ const MEMORY_LEN: usize = 24;
 
 /// Descriptors that one packet of ours takes along.
 const MOST_SENT: usize = 4;
-/// Those that the kernel lets one packet carry (SCM_MAX_FD).
-const MOST_RECEIVED: usize = 253;
 
 /// Rings that one [`drain_bell`] takes; more stay queued, and the bell stays readable.
 const MAX_RINGS: usize = 64;
@@ -132,6 +131,8 @@ pub(crate) struct Drained {
     pub(crate) rung: bool,
     /// The other end is gone.
     pub(crate) hung_up: bool,
+    /// A ring brought descriptors, which none does. They are closed; what was queued behind it was not looked at.
+    pub(crate) brought_descriptors: bool,
 }
 
 /// A socket that is neither bound nor connected. `blocking` concerns [`connect`] alone.
@@ -176,38 +177,23 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'
 
 /// Receives at most one packet.
 pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received, Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_RECEIVED))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let mut once = || net::recvmsg(fd, &mut [IoSliceMut::new(buffer)], &mut control, flags);
-    let message = match once() {
+    let packet = match ancillary::receive(fd, buffer) {
         // The peer closed its end without having read all that was sent to it. This is said once, and ahead of what
         // the peer sent before it closed.
-        Err(Errno::CONNRESET) => once(),
+        Err(Errno::CONNRESET) => ancillary::receive(fd, buffer),
         outcome => outcome,
     };
-    let message = match message {
-        Ok(message) => message,
+    let Packet { len, descriptors, is_cut, lacks_descriptors } = match packet {
+        Ok(packet) => packet,
         Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
         Err(error) => return Err(error),
     };
-    let descriptors: Vec<OwnedFd> = control
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    let cut = Cut {
-        bytes: message.flags.contains(ReturnFlags::TRUNC),
-        descriptors: message.flags.contains(ReturnFlags::CTRUNC),
-    };
+    let cut = Cut { bytes: is_cut, descriptors: lacks_descriptors };
     // An empty packet looks like the end of the stream, and nobody who keeps the protocol sends one.
-    if message.bytes == 0 && descriptors.is_empty() && !cut.descriptors {
+    if len == 0 && descriptors.is_empty() && !cut.descriptors {
         return Ok(Received::HangUp);
     }
-    Ok(Received::Packet { len: message.bytes.min(buffer.len()), descriptors, cut })
+    Ok(Received::Packet { len: len.min(buffer.len()), descriptors, cut })
 }
 
 /// Rings a descriptor bell. A full queue is success: a ring waits there already.
@@ -221,14 +207,19 @@ pub(crate) fn ring_bell(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Takes what rings are queued, a bounded number of them. Descriptors that a peer hides there are discarded.
+/// Takes what rings are queued, a bounded number of them. Descriptors that a peer hides there are discarded: the first
+/// are the last, since to receive and close many takes long.
 pub(crate) fn drain_bell(fd: BorrowedFd<'_>) -> Drained {
     let mut drained = Drained::default();
     for _ in 0..MAX_RINGS {
         match receive(fd, &mut [0; 8]) {
-            Ok(Received::Packet { descriptors, .. }) => {
-                descriptors.into_iter().for_each(discard);
+            Ok(Received::Packet { descriptors, cut, .. }) => {
                 drained.rung = true;
+                if !descriptors.is_empty() || cut.descriptors {
+                    descriptors.into_iter().for_each(discard);
+                    drained.brought_descriptors = true;
+                    break;
+                }
             }
             // If a signal came in between, the bell stays readable.
             Ok(Received::Nothing) => break,
@@ -308,7 +299,7 @@ pub(crate) fn hang_up(fd: BorrowedFd<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, AsRawFd};
 
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, fstat, memfd_create};
@@ -316,6 +307,7 @@ mod tests {
     use rustix::process::{Resource, Rlimit, setrlimit};
 
     use super::*;
+    use crate::sys::ancillary::MOST_RECEIVED;
     use crate::sys::fork::testing::exit_code_of;
     use crate::sys::peer_socket::PeerSocket;
 
@@ -468,7 +460,7 @@ mod tests {
         send_copies(&a, &[1], &writer, 9);
         drop(writer);
         assert!(matches!(hear(b.as_fd()), Heard::Goodbye));
-        assert_eq!(drain_bell(b.as_fd()), Drained { rung: true, hung_up: false });
+        assert_eq!(drain_bell(b.as_fd()), Drained { rung: true, brought_descriptors: true, ..Drained::default() });
         poll(&mut [PollFd::new(&reader, PollFlags::IN)], None).unwrap();
     }
 
@@ -529,6 +521,42 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_has_the_kernel_add_descriptors_to_each_packet_leaves_none_behind() {
+        const SO_PASSPIDFD: libc::c_int = 76;
+        let (a, b) = pair().unwrap();
+        for option in [libc::SO_PASSCRED, SO_PASSPIDFD] {
+            let (one, len) = (1_i32, size_of::<i32>() as libc::socklen_t);
+            #[allow(unsafe_code)]
+            // SAFETY: reads the one number. A kernel without the option refuses it, and there is nothing to be seen.
+            unsafe {
+                libc::setsockopt(b.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const one).cast(), len)
+            };
+        }
+        // By what they refer to, since other tests open and close descriptors meanwhile.
+        let pidfds = || {
+            let links =
+                std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| entry.ok()?.path().read_link().ok());
+            links.filter(|link| link.to_string_lossy().contains("pidfd")).count()
+        };
+        let before = pidfds();
+        for _ in 0..100 {
+            ring_bell(a.as_fd()).unwrap();
+            let drained = drain_bell(b.as_fd());
+            assert!(drained.rung && drained.brought_descriptors);
+        }
+        // All that one packet can carry, and this on top.
+        send_copies(&a, b"many", &descriptor(), MOST_RECEIVED);
+        let Received::Packet { descriptors, cut, .. } = receive(b.as_fd(), &mut [0; 4]).unwrap() else { panic!() };
+        assert!(descriptors.len() >= MOST_RECEIVED && cut == Cut::default(), "{} {cut:?}", descriptors.len());
+        drop(descriptors);
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while pidfds() > before + 50 {
+            assert!(std::time::Instant::now() < deadline, "{before} descriptors of processes became {}", pidfds());
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
     fn no_call_waits_when_the_peer_makes_the_descriptor_blocking() {
         let (a, b) = pair().unwrap();
         for end in [&a, &b] {
@@ -549,12 +577,12 @@ mod tests {
         for _ in 0..2 {
             ring_bell(a.as_fd()).unwrap();
             ring_bell(a.as_fd()).unwrap();
-            assert_eq!(drain_bell(b.as_fd()), Drained { rung: true, hung_up: false });
+            assert_eq!(drain_bell(b.as_fd()), Drained { rung: true, ..Drained::default() });
             assert_eq!(drain_bell(b.as_fd()), Drained::default());
         }
         ring_bell(a.as_fd()).unwrap();
         drop(a);
-        assert_eq!(drain_bell(b.as_fd()), Drained { rung: true, hung_up: true });
+        assert_eq!(drain_bell(b.as_fd()), Drained { rung: true, hung_up: true, ..Drained::default() });
         assert!(ring_bell(b.as_fd()).is_err());
     }
 
