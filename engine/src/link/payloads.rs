@@ -12,6 +12,7 @@ use crate::call::CallId;
 use crate::doorbell::sleep::change;
 use crate::error::Disconnect;
 use crate::frame::{ABANDON, Outgoing, Parcel, RETIRE};
+use crate::payload::MOST_MEMORIES;
 use crate::payload::arena::Lent;
 use crate::payload::inbound::{Given, Held, NotTaken};
 use crate::payload::location::Location;
@@ -174,8 +175,10 @@ impl Link {
     pub(super) fn hear(&self) {
         // One at a time: who reads the farewell also says why the connection ended, before another finds it gone.
         let _alone = self.sockets.hearing.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(heard) = self.sockets.with(|open| socket::hear(open.socket.as_fd())) {
-            if !self.heed(heard) {
+        // As much as can be there of a peer that keeps the protocol. One that sends on and on holds up nobody.
+        for _ in 0..=MOST_MEMORIES {
+            let heard = self.sockets.with(|open| socket::hear(open.socket.as_fd()));
+            if !heard.is_some_and(|heard| self.heed(heard)) {
                 return;
             }
         }

@@ -203,28 +203,22 @@ impl Arena {
         }
     }
 
-    /// Whether there is room for `len` bytes of sealed memory. If it is for want of extents that lie unused, they are
-    /// retired, and there may be soon.
-    pub(super) fn look_for_sealed(&self, len: usize) -> Result<(), NoMemory> {
+    /// Enters `len` bytes of sealed memory that are to be made now; their number. If there is no room for want of
+    /// extents that lie unused, these are retired, and there may be soon.
+    pub(super) fn admit_sealed(&self, len: usize) -> Result<u64, NoMemory> {
         let mut state = self.current()?;
-        if state.ledger.has_room_for_sealed(len) {
-            return Ok(());
+        if let Ok(number) = state.ledger.admit_sealed(len) {
+            return Ok(number);
         }
         let unused = state.ledger.retire_free_for(len);
         let Some(link) = self.link.upgrade() else { return Err(NoMemory::Ended) };
         let told = self.retire(&mut state, unused, &|number| link.publish_retirement(number));
-        match state.ledger.has_room_for_sealed(len) {
-            true => Ok(()),
-            false if told => Err(self.full(&state)),
+        match state.ledger.admit_sealed(len) {
+            Ok(number) => Ok(number),
+            Err(_) if told => Err(self.full(&state)),
             // Without space in the ring nobody will give them back, nor say when there is some.
-            false => Err(NoMemory::Later),
+            Err(_) => Err(NoMemory::Later),
         }
-    }
-
-    /// Enters `len` bytes of sealed memory that was made; its number.
-    pub(super) fn admit_sealed(&self, len: usize) -> Result<u64, NoMemory> {
-        let mut state = self.current()?;
-        state.ledger.admit_sealed(len).map_err(|_| self.full(&state))
     }
 
     pub(super) fn lend_sealed(&self, number: u64) {

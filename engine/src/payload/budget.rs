@@ -59,14 +59,18 @@ impl Budget {
     pub(crate) fn admit_sealed(&mut self, len: u64, limits: &PayloadLimits) -> Result<(), Overdrawn> {
         // One may always come, however large, and one extent may always be made beside.
         let extents = self.extents.saturating_sub(1) as u64 * limits.extent_size as u64;
-        let charged = extents.saturating_add(self.sealed_bytes).saturating_add(len);
+        let sealed_bytes = self.sealed_bytes.checked_add(len);
+        let charged = sealed_bytes.and_then(|bytes| bytes.checked_add(extents));
         let limit = limits.arena_limit;
+        let (Some(sealed_bytes), Some(charged)) = (sealed_bytes, charged) else {
+            return Err(Overdrawn::Sealed { limit });
+        };
         if self.sealed != 0 && charged > limit as u64 {
             return Err(Overdrawn::Sealed { limit });
         }
         self.passed -= 1;
         self.sealed += 1;
-        self.sealed_bytes += len;
+        self.sealed_bytes = sealed_bytes;
         Ok(())
     }
 

@@ -39,8 +39,17 @@ struct Table {
 struct Passed {
     number: u64,
     kind: MemoryKind,
-    /// Found to be shared memory, so that closing it does not wait.
+    /// Found to be shared memory, of any size.
     memory: ForkFd,
+}
+
+impl Passed {
+    /// The last close of a very large memory takes a while.
+    fn discard(self) {
+        if let Some(memory) = self.memory.into_owned() {
+            discard(memory);
+        }
+    }
 }
 
 /// A mapped extent of the peer's arena.
@@ -159,8 +168,7 @@ impl Inbound {
         if let Some(extent) = table.extents.iter().find(|extent| extent.number == number) {
             return Ok(Arc::clone(extent));
         }
-        let memory = table.claim(number, MemoryKind::Extent)?;
-        table.budget.admit_extent(&self.limits)?;
+        let memory = table.claim(number, MemoryKind::Extent, |budget| budget.admit_extent(&self.limits))?;
         let size = self.limits.extent_size;
         let (map, _) = memfd::take(memory, size as u64..=size as u64).map_err(refused)?;
         crash_point!("extent-mapped");
@@ -177,8 +185,7 @@ impl Inbound {
     fn sealed(&self, number: u64, len: u64) -> Result<Sealed, NotTaken> {
         self.check_len(len)?;
         let mut table = self.table();
-        let memory = table.claim(number, MemoryKind::Sealed)?;
-        table.budget.admit_sealed(len, &self.limits)?;
+        let memory = table.claim(number, MemoryKind::Sealed, |budget| budget.admit_sealed(len, &self.limits))?;
         drop(table);
         // Made before the map: if there is none the memory counts as given back.
         let mut sealed = Sealed { number, len, map: None, link: Weak::clone(&self.link) };
@@ -203,7 +210,8 @@ impl Inbound {
         let unused = table.passed.swap_remove(at);
         table.budget.forget();
         table.publish(own, GiveBack::Memory { memory: number });
-        drop((table, unused));
+        drop(table);
+        unused.discard();
         Ok(())
     }
 
@@ -232,7 +240,8 @@ impl Inbound {
         table.closed = true;
         let (passed, extents) = (std::mem::take(&mut table.passed), std::mem::take(&mut table.extents));
         drop(table);
-        drop((passed, extents));
+        passed.into_iter().for_each(Passed::discard);
+        drop(extents);
     }
 }
 
@@ -242,8 +251,13 @@ impl Table {
             || self.extents.iter().any(|extent| extent.number == number)
     }
 
-    /// The descriptor of a memory that is used for the first time.
-    fn claim(&mut self, number: u64, kind: MemoryKind) -> Result<OwnedFd, NotTaken> {
+    /// The descriptor of a memory that is used for the first time, and that the budget admits.
+    fn claim(
+        &mut self,
+        number: u64,
+        kind: MemoryKind,
+        admit: impl FnOnce(&mut Budget) -> Result<(), Overdrawn>,
+    ) -> Result<OwnedFd, NotTaken> {
         let Some(at) = self.passed.iter().position(|passed| passed.number == number) else {
             return Err(NotTaken::Missing { memory: number });
         };
@@ -253,6 +267,7 @@ impl Table {
                 "memory number {number} was passed as {found:?} and used as {kind:?}"
             )));
         }
+        admit(&mut self.budget)?;
         let gone = NotTaken::Missing { memory: number };
         self.passed.swap_remove(at).memory.into_owned().ok_or(gone)
     }

@@ -63,9 +63,8 @@ impl Loan {
         } else if len <= arena.limits().extent_size {
             Memory::Block(arena.borrow(len)?)
         } else {
-            arena.look_for_sealed(len)?;
-            let (file, map) = Unsealed::mapped(NAME, len).map_err(NoMemory::Refused)?;
-            Memory::Sealed { number: arena.admit_sealed(len)?, file, map }
+            let (number, (file, map)) = make_sealed(arena, len, || Unsealed::mapped(NAME, len))?;
+            Memory::Sealed { number, file, map }
         };
         Ok(Self { arena: Arc::clone(arena), memory, len, epoch: Epoch::current() })
     }
@@ -106,6 +105,23 @@ impl Loan {
 
 /// What the memory of sealed payloads is called in `/proc/*/maps`.
 const NAME: &str = "memit-payload";
+
+/// Makes `len` bytes of sealed memory. They are in the books before they are made, so that of many threads that want
+/// some only those make it for whom there is room.
+fn make_sealed<T>(
+    arena: &Arc<Arena>,
+    len: usize,
+    make: impl FnOnce() -> Result<T, CreateError>,
+) -> Result<(u64, T), NoMemory> {
+    let number = arena.admit_sealed(len)?;
+    match make() {
+        Ok(made) => Ok((number, made)),
+        Err(refused) => {
+            arena.cancel_sealed(number);
+            Err(NoMemory::Refused(refused))
+        }
+    }
+}
 
 fn seal(arena: &Arc<Arena>, number: u64, file: Unsealed, len: usize) -> Result<Payload, CreateError> {
     match file.seal() {
@@ -176,9 +192,7 @@ impl Staged {
                 None => unreachable!("no bytes lie in their frame"),
             };
         }
-        arena.look_for_sealed(len)?;
-        let file = Unsealed::with_bytes(NAME, bytes).map_err(NoMemory::Refused)?;
-        let number = arena.admit_sealed(len)?;
+        let (number, file) = make_sealed(arena, len, || Unsealed::with_bytes(NAME, bytes))?;
         Ok(Self::new(arena, seal(arena, number, file, len).map_err(NoMemory::Refused)?))
     }
 

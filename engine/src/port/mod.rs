@@ -319,9 +319,9 @@ impl AdmitSink for PortCore {
         lock(&self.arrivals).push(link);
         // A shutdown that has emptied the arrivals before is seen here, and one after finds this one there.
         if self.is_shut() {
-            for link in std::mem::take(&mut *lock(&self.arrivals)) {
-                link.disconnect(Disconnect::ShutDown);
-            }
+            // Not under the lock.
+            let arrivals = std::mem::take(&mut *lock(&self.arrivals));
+            arrivals.iter().for_each(|link| link.disconnect(Disconnect::ShutDown));
             return;
         }
         self.news();

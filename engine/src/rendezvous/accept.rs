@@ -23,7 +23,7 @@ use crate::config::{Config, Credentials};
 use crate::outbox::{Geometry, Limits, OwnOutbox, PeerOutbox};
 use crate::sys::discard::discard;
 use crate::sys::fork::{Epoch, ForkFd};
-use crate::sys::peer_socket::PeerSocket;
+use crate::sys::peer_socket::{Maker, PeerSocket};
 use crate::sys::socket::{self, Received};
 use crate::sys::{epoll, pidfd};
 use crate::watcher::{self, Readiness, TimerId, WatchId, Watched};
@@ -285,7 +285,7 @@ impl Acceptor {
 
     /// Looks at who has come, and begins a handshake.
     fn greet(&self, socket: OwnedFd) {
-        let socket = PeerSocket::new(socket);
+        let socket = PeerSocket::new(socket, Maker::Us);
         crash_point!("accepted");
         let Ok(credentials) = pidfd::peer_credentials(socket.as_fd()) else { return };
         if let Err(stranger) = self.gate.admit(&credentials) {
@@ -412,7 +412,7 @@ impl Acceptor {
             .map_err(|error| no_resources("send Welcome", &error))?;
         crash_point!("welcome-sent");
         let Terms { endpoint: peer_endpoint, payloads, .. } = theirs;
-        let bell = PeerSocket::new(bell);
+        let bell = PeerSocket::new(bell, Maker::Us);
         handshake.offer = Some(Offer { own, peer, bell, seat, renderer_id, peer_endpoint, payloads, barriers });
         Ok(())
     }

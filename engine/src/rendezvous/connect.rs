@@ -21,7 +21,7 @@ use crate::error::Disconnect;
 use crate::outbox::{CreateError, Limits, OutboxRejected, OwnOutbox, PeerOutbox};
 use crate::sys::discard::discard;
 use crate::sys::fork::ForkFd;
-use crate::sys::peer_socket::PeerSocket;
+use crate::sys::peer_socket::{Maker, PeerSocket};
 use crate::sys::pidfd;
 use crate::sys::socket::{self, Cut, Received};
 
@@ -253,7 +253,7 @@ fn reach_main(name: &Name, config: &Config, deadline: Instant) -> Result<PeerSoc
     let not_running = |path| ConnectError::NotRunning { name: name.to_string(), path };
     let dir = RuntimeDir::open_existing(config, owner)?.map_err(|path| not_running(path.join(name.socket())))?;
     let address = dir.address(&name.socket()).map_err(failed("address the socket"))?;
-    let socket = PeerSocket::new(socket::seqpacket(true).map_err(failed("make a socket"))?);
+    let socket = PeerSocket::new(socket::seqpacket(true).map_err(failed("make a socket"))?, Maker::Us);
     loop {
         let remaining = deadline.saturating_duration_since(Instant::now());
         match socket::connect(socket.as_fd(), &address, remaining) {
@@ -340,7 +340,7 @@ impl Line {
                 Ok(peer)
             });
         match checked {
-            Ok(peer) => Ok((peer, PeerSocket::new(bell))),
+            Ok(peer) => Ok((peer, PeerSocket::new(bell, Maker::Peer))),
             Err((refusal, error)) => {
                 discard(bell);
                 self.refuse(&refusal);

@@ -28,6 +28,9 @@ const SCM_PIDFD: libc::c_int = 4;
 /// Room for all descriptors, and for credentials, a label and a process's descriptor, with their headers.
 const SPACE: usize = (MOST_RECEIVED * size_of::<RawFd>()) + 1024;
 
+/// Room for credentials with their header.
+const CREDENTIALS: usize = 32;
+
 #[repr(C, align(16))]
 struct Control([MaybeUninit<u8>; SPACE]);
 
@@ -60,7 +63,7 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, E
     // SAFETY: the message names buffers of the lengths that it says, which live on and which nobody else uses.
     let received = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
     let Ok(len) = usize::try_from(received) else {
-        return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
+        return Err(last_error());
     };
     Ok(Packet {
         len,
@@ -68,6 +71,41 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, E
         is_cut: message.msg_flags & libc::MSG_TRUNC != 0,
         lacks_descriptors: message.msg_flags & libc::MSG_CTRUNC != 0,
     })
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Whether a packet is queued on a socket of this process's own, also an empty one. Takes nothing out.
+pub(crate) fn is_anything_queued(fd: BorrowedFd<'_>) -> bool {
+    // With it each packet brings its sender's credentials, and the end of the stream does not.
+    if rustix::net::sockopt::set_socket_passcred(fd, true).is_err() {
+        return true;
+    }
+    match peek(fd) {
+        // Said once, and ahead of what the peer sent before it closed its end.
+        Err(Errno::CONNRESET) => peek(fd),
+        outcome => outcome,
+    }
+    .unwrap_or_else(|error| error != Errno::AGAIN)
+}
+
+/// Whether what a receive would bring is a packet.
+fn peek(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut control = Control([MaybeUninit::uninit(); SPACE]);
+    // SAFETY: all its fields are numbers and pointers, for which zero is a value.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_control = (&raw mut control).cast();
+    // For credentials alone: copies of descriptors that find no room are let go, and the packet keeps its own.
+    message.msg_controllen = CREDENTIALS as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the message names one buffer, which is longer than it says.
+    let received = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
+    if received < 0 {
+        return Err(last_error());
+    }
+    Ok(received > 0 || message.msg_controllen != 0 || message.msg_flags & libc::MSG_CTRUNC != 0)
 }
 
 /// Takes all descriptors out of what came with a packet.

@@ -7,13 +7,14 @@
 //! forked meanwhile can go on using it.
 #![allow(unsafe_code)]
 
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use crate::sys::fdset::FdSet;
 use crate::sys::fork::Epoch;
 use crate::sys::sigmask::with_signals_blocked;
+use crate::sys::socket::{self, Received};
 
 const MOST_THREADS: u64 = 4;
 
@@ -40,7 +41,7 @@ fn close_all(place: Place) {
     while place.is_some() {
         while let Some(fd) = PENDING.take() {
             // SAFETY: `discard` put it in as its owner, and `take` gives it to one caller.
-            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            close(unsafe { OwnedFd::from_raw_fd(fd) });
         }
         place = None;
         // SYNC discard: pairs with `discard`.
@@ -50,6 +51,18 @@ fn close_all(place: Place) {
             place = Place::take();
         }
     }
+}
+
+/// Closes a descriptor. Of a socket what is queued goes first, or its other end would see a reset before it has read
+/// what was sent to it.
+fn close(fd: OwnedFd) {
+    while let Ok(Received::Packet { .. }) = socket::receive(fd.as_fd(), &mut [0; 8]) {}
+}
+
+/// Forgets what is to be closed. Async-signal-safe. In a child that was just forked the numbers are the parent's, and may
+/// soon mean other files here; the child's copies stay open until it executes a program or ends.
+pub(crate) fn forget() {
+    while PENDING.take().is_some() {}
 }
 
 /// One of the few threads that may run at a time.

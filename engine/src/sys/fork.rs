@@ -22,6 +22,7 @@ use std::ffi::c_int;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::sys::discard;
 use crate::sys::fdset::{FdSet, Slot};
 
 /// Written by the handler alone, in a process that has one thread then; so a relaxed load is exact everywhere.
@@ -125,6 +126,7 @@ extern "C" fn in_child() {
         // was just opening this descriptor, the child may not have it.
         unsafe { libc::close(fd) };
     }
+    discard::forget();
 }
 
 // Absent from the libc crate for Linux.

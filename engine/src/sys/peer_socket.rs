@@ -2,38 +2,54 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use crate::sys::ancillary;
 use crate::sys::discard::discard;
 use crate::sys::fork::ForkFd;
-use crate::sys::socket::{self, Received};
+use crate::sys::socket;
 
 /// A connected socket, to which the peer may have sent descriptors that nobody has received.
 ///
-/// Dropping it does not wait. The kernel would close those descriptors in the thread that closes the socket, and the
-/// last close of a file that a hostile peer chose can take for ever; so they are received first, and discarded. The
-/// peer sees a hang-up, and what was sent to it before: a socket that is closed with something unread in it would show
-/// as a reset.
+/// Dropping it does not wait. Who closes a socket also closes what is queued in it, and the last close of a file that a
+/// hostile peer chose can take for as long as the peer likes. So a socket in which anything is left is closed on a
+/// throwaway thread; and so is one that the peer has made, whose state the peer can change at any moment. In each case the
+/// peer sees a hang-up at once, and before it what was sent to it.
 #[derive(Debug)]
-pub(crate) struct PeerSocket(ForkFd);
+pub(crate) struct PeerSocket {
+    /// There until the drop.
+    fd: Option<ForkFd>,
+    maker: Maker,
+}
+
+/// Who made a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Maker {
+    /// This process, which alone has it.
+    Us,
+    /// The peer, which may have kept a copy.
+    Peer,
+}
 
 impl PeerSocket {
-    pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self(ForkFd::new(fd))
+    pub(crate) fn new(fd: OwnedFd, maker: Maker) -> Self {
+        Self { fd: Some(ForkFd::new(fd)), maker }
     }
 }
 
 impl AsFd for PeerSocket {
     /// As for [`ForkFd`].
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_ref().map_or(rustix::fs::ABS, AsFd::as_fd)
     }
 }
 
 impl Drop for PeerSocket {
     fn drop(&mut self) {
-        // Nothing more is queued from then on. In a forked child, which has closed its copy, all of this fails.
-        socket::hang_up(self.0.as_fd());
-        while let Ok(Received::Packet { descriptors, .. }) = socket::receive(self.0.as_fd(), &mut [0; 8]) {
-            descriptors.into_iter().for_each(discard);
+        // In a forked child there is none.
+        let Some(fd) = self.fd.take().and_then(ForkFd::into_owned) else { return };
+        // Nothing more is queued from then on.
+        socket::hang_up(fd.as_fd());
+        if self.maker == Maker::Peer || ancillary::is_anything_queued(fd.as_fd()) {
+            discard(fd);
         }
     }
 }

@@ -309,7 +309,7 @@ mod tests {
     use super::*;
     use crate::sys::ancillary::MOST_RECEIVED;
     use crate::sys::fork::testing::exit_code_of;
-    use crate::sys::peer_socket::PeerSocket;
+    use crate::sys::peer_socket::{Maker, PeerSocket};
 
     fn descriptor() -> OwnedFd {
         memfd_create("test", MemfdFlags::CLOEXEC).unwrap()
@@ -515,8 +515,10 @@ mod tests {
         let start = std::time::Instant::now();
         assert!(matches!(hear(b.as_fd()), Heard::Other(_)));
         assert!(drain_bell(b.as_fd()).rung);
+        // Behind an empty packet, which looks like the end of the stream.
+        send_copies(&a, b"", &descriptor(), 0);
         send_copies(&a, b"unheard", &lingering(), 2);
-        drop(PeerSocket::new(b));
+        drop(PeerSocket::new(b, Maker::Us));
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     }
 
@@ -525,7 +527,7 @@ mod tests {
         const SO_PASSPIDFD: libc::c_int = 76;
         let (a, b) = pair().unwrap();
         for option in [libc::SO_PASSCRED, SO_PASSPIDFD] {
-            let (one, len) = (1_i32, size_of::<i32>() as libc::socklen_t);
+            let (one, len) = (1_i32, libc::socklen_t::try_from(size_of::<i32>()).unwrap());
             #[allow(unsafe_code)]
             // SAFETY: reads the one number. A kernel without the option refuses it, and there is nothing to be seen.
             unsafe {
