@@ -122,6 +122,21 @@ fn a_sender_that_gives_up_takes_no_others_wake_up_away() {
     });
 }
 
+/// Who finds it armed for the second time must not read the position of the first.
+#[test]
+fn a_sender_that_wants_less_than_before_is_woken() {
+    explore(None, || {
+        let space = Space::new(Kind::Fences);
+        let other = Arc::clone(&space);
+        let sender = thread::spawn(move || {
+            other.sleep(192, Some(Instant::now()));
+            other.sleep_until(64);
+        });
+        space.consume(64, false);
+        sender.join().unwrap();
+    });
+}
+
 fn end_of_connection(space: &Arc<Space>) -> thread::JoinHandle<()> {
     let space = Arc::clone(space);
     thread::spawn(move || {
