@@ -24,7 +24,7 @@ fn share_one_core() {
 
 #[test]
 fn a_message_sent_right_before_the_end_is_delivered_wherever_the_dispatching_thread_is_interrupted() {
-    const RENDERERS: u64 = 1200;
+    const RENDERERS: u64 = 800;
     within_deadline(|| {
         share_one_core();
         let rig = Rig::new();
