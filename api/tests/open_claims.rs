@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use memit::{Channel, IpcRenderer};
@@ -21,17 +22,21 @@ use support::{
     within_deadline,
 };
 
-/// Words: the thread, its message's number, and many more, so that most of a thread's time is spent in claims.
+/// Words: the thread, its message's number, and any more.
 const WORDS: Channel<[u64]> = Channel::new("words");
-const LEN: usize = 4_000;
-/// Large, so that the other threads go on though nobody gets past the open claim.
+/// As many as fit a frame, so that the first thread spends a good part of its time in claims.
+const LONG: usize = 4_000;
+/// Large, so that the other threads can go on though nobody gets past the open claim.
 const RING: usize = 16 << 20;
+/// From one message of a thread to its next, so that the ring does not fill up.
+const PAUSE: Duration = Duration::from_micros(300);
+const SHORT_PAUSE: Duration = Duration::from_micros(20);
 /// Threads that go on.
 const OTHERS: u64 = 2;
 /// What they send after the first thread was frozen.
 const AFTER: u64 = 40;
-/// Each freezes the thread at some other instruction; about every second time that is inside of a claim.
-const KILLS: usize = 12;
+/// Each freezes the thread at some other instruction; about every tenth time that is inside of a claim.
+const KILLS: usize = 30;
 
 static FROZEN: AtomicBool = AtomicBool::new(false);
 
@@ -55,31 +60,32 @@ fn child_process() {
     unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
     let renderer = IpcRenderer::builder().ring_capacity(RING).runtime_dir(&*directory).connect("app").unwrap();
     let sent = File::options().write(true).open(Path::new(&directory).join("sent")).unwrap();
-    let send = |at: u64, number: u64, words: &mut [u64; LEN]| {
-        words[..2].copy_from_slice(&[at, number]);
-        renderer.send(WORDS, &words[..]).unwrap();
+    let send = |at: u64, number: u64| {
+        renderer.send(WORDS, &[at, number][..]).unwrap();
         sent.write_all_at(&(number + 1).to_ne_bytes(), at * 8).unwrap();
     };
     let done = Barrier::new(usize::try_from(OTHERS).unwrap() + 1);
     let (renderer, file) = (renderer.clone(), sent.try_clone().unwrap());
     let first = thread::spawn(move || {
-        let mut words = [0; LEN];
+        let mut words = vec![0; LONG];
         for number in 0.. {
             words[1] = number;
             renderer.send(WORDS, &words[..]).unwrap();
             file.write_all_at(&(number + 1).to_ne_bytes(), 0).unwrap();
+            let begin = Instant::now();
+            while begin.elapsed() < SHORT_PAUSE {}
         }
     });
     thread::scope(|scope| {
         for at in 1..=OTHERS {
             let (send, done) = (&send, &done);
             scope.spawn(move || {
-                let (mut words, mut number) = ([0; LEN], 0);
-                let mut more = AFTER;
+                let (mut number, mut more) = (0, AFTER);
                 while more > 0 {
                     more -= u64::from(FROZEN.load(Ordering::SeqCst));
-                    send(at, number, &mut words);
+                    send(at, number);
                     number += 1;
+                    thread::sleep(PAUSE);
                 }
                 done.wait();
                 loop {
