@@ -111,7 +111,7 @@ fn what_a_killed_process_had_sent_is_heard_though_a_thread_of_it_was_inside_of_a
         for kill in 0..KILLS {
             let (rig, heard, ended) = (Rig::new(), Log::<(u64, u64)>::default(), Log::<u64>::default());
             let path = rig.directory.path().join("sent");
-            std::fs::write(&path, vec![0; 8 * (usize::try_from(OTHERS).unwrap() + 1)]).unwrap();
+            std::fs::write(&path, vec![0; 8 * usize::try_from(OTHERS + 1).unwrap()]).unwrap();
             let (words, ends) = (heard.clone(), ended.clone());
             rig.main.on(WORDS, move |_, found| words.push((found[0], found[1])));
             rig.main.on_disconnect(move |peer, _| ends.push(peer.id));
