@@ -56,7 +56,7 @@
 //! | `error` | one small enum per operation |
 
 #![warn(missing_docs)]
-#![cfg_attr(not(loom), no_std)]
+#![cfg_attr(not(any(loom, test, fuzzing)), no_std)]
 
 extern crate alloc;
 
@@ -65,6 +65,11 @@ mod consumer;
 mod cursor;
 mod error;
 mod exclusive;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(all(test, not(any(fuzzing, loom))))]
+mod fuzzing;
 mod layout;
 mod memory;
 mod producer;
