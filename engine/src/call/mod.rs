@@ -4,6 +4,8 @@
 
 pub(crate) mod answerer;
 pub(crate) mod caller;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 
 use std::time::Duration;
 

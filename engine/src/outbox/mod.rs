@@ -14,6 +14,8 @@
 
 mod accept;
 mod create;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod header;
 mod layout;
 

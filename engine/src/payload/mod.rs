@@ -23,8 +23,8 @@ pub(crate) mod arena;
 pub(crate) mod inbound;
 pub(crate) mod kept;
 pub(crate) mod ledger;
-#[cfg(test)]
-mod ledger_model;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod ledger_model;
 pub(crate) mod loan;
 pub(crate) mod location;
 pub(crate) mod private;

@@ -23,6 +23,8 @@ use crate::sys::fork::ForkFd;
 
 mod accept;
 mod connect;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gate;
 mod listen;
 mod lock;
