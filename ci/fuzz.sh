@@ -30,7 +30,7 @@ cargo +nightly fuzz build
 ulimit -s 2048
 # No input takes longer than 10 s, holds more than 2 GiB, or asks for more than 64 MiB at once: the largest payload that
 # any target agrees on is far smaller.
-limits=(-timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=64 -max_len=4096)
+limits=(-timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=64 -max_len=4096 -len_control=20)
 total=0
 for target in "${targets[@]}"; do
     mkdir "$scratch/$target"

@@ -58,7 +58,9 @@ pub(crate) fn reply_slots(bytes: &[u8]) {
     let (own, seen) = Forged::own();
     let slots = GEOMETRY.slot_count();
     let (caller, answers) = (Caller::new(slots), Answerer::new(slots));
-    let (mut waiting, mut frames, mut all) = (Vec::<Waiting<'_>>::new(), Vec::new(), Vec::new());
+    let (mut waiting, mut frames) = (Vec::<Waiting<'_>>::new(), Vec::new());
+    // Ids of calls that were made, and those with what a peer made up.
+    let (mut made, mut all) = (Vec::new(), Vec::new());
     let mut writing: Vec<(CallId, Writing<'_>)> = Vec::new();
     let mut model = vec![Model::default(); slots as usize];
     // The last answer that was published in each slot.
@@ -78,8 +80,9 @@ pub(crate) fn reply_slots(bytes: &[u8]) {
                     continue;
                 };
                 let id = slot.next_id();
-                assert!(!is_taken(id.slot()) && !all.contains(&id) && id.get() != 0);
+                assert!(!is_taken(id.slot()) && !made.contains(&id) && id.get() != 0);
                 assert_eq!(id.slot() == 0, dispatching);
+                made.push(id);
                 all.push(id);
                 frames.push(Frame::Call(id));
                 waiting.push(Waiting { id, _slot: slot });

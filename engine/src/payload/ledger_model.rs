@@ -545,4 +545,6 @@ pub(crate) fn ledger(bytes: &[u8]) {
         model.run(operation);
     }
     model.end_all();
+    model.fill();
+    model.end_all();
 }

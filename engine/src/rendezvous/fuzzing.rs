@@ -5,7 +5,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::message::{MAX_PACKET, Message, Refusal, Terms, Welcome, capability};
+#[cfg(test)]
+use super::message::Welcome;
+use super::message::{MAX_PACKET, Message, Refusal, Terms, capability};
 use super::payloads::{PayloadTerms, is_extent_size};
 use super::state::{FromRenderer, MainSide, Packet, RendererSide, Step};
 use super::{Admitted, Role, late_refusal};
