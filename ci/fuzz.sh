@@ -28,6 +28,7 @@ cargo +nightly fuzz build
 
 # What runs on a thread of a program must fit the stack that Rust gives one, also under a sanitizer.
 ulimit -s 2048
+export LSAN_OPTIONS="suppressions=$PWD/fuzz/leaks.supp:print_suppressions=0"
 # No input takes longer than 10 s, holds more than 2 GiB, or asks for more than 64 MiB at once: the largest payload that
 # any target agrees on is far smaller.
 limits=(-timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=64 -max_len=4096 -len_control=20)
