@@ -13,8 +13,9 @@ use crate::{
     rkyv::{self, util::AlignedVec},
 };
 
-/// Nothing longer is made of an input: enough for 65,536 levels of values.
-const MOST: usize = 1 << 20;
+/// Nothing longer is made of an input: eight times the longest message in a frame, and enough for 16,384 levels of values,
+/// where 3,000 would exhaust the stack.
+const MOST: usize = 256 << 10;
 
 #[memit::message]
 #[derive(Debug)]
@@ -247,9 +248,9 @@ pub(super) mod seeds {
             ("args_as_deep_as_they_may", repeated(0, 125, &array(), &[0; 16], &vec_of_one)),
             ("args_to_the_limit_of_size", repeated(0, u32::MAX, &array(), &[0; 16], &vec_of_one)),
             ("args_without_end", repeated(0, 1, &[], &[0; 16], &endless)),
-            ("args_of_65535_nulls", {
-                let offset = -16_i32 * 65_535;
-                repeated(0, 65_535, &[0; 16], &[], &[offset, 65_535].map(i32::to_le_bytes).concat())
+            ("args_of_16000_nulls", {
+                let offset = -16_i32 * 16_000;
+                repeated(0, 16_000, &[0; 16], &[], &[offset, 16_000].map(i32::to_le_bytes).concat())
             }),
         ]
     }
@@ -316,5 +317,29 @@ pub(super) mod seeds {
             ("plain", [&[10, 0], &b"text with 24 bytes, as is"[..24]].concat()),
             ("maps_of_nothing", sent(11, &vec![BTreeMap::from([((), tree())])])),
         ]
+    }
+
+    /// Whether a seed's bytes pass the check for its type.
+    fn is_valid<T: Message>(seeds: &Seeds, name: &str) -> bool {
+        let (_, seed) = seeds.iter().find(|(other, _)| *other == name).expect("there is such a seed");
+        T::view(&archive(&seed[1..])).is_ok()
+    }
+
+    #[test]
+    fn seeds_lie_on_both_sides_of_each_limit() {
+        let (dynamic, typed) = (dynamic(), typed());
+        assert!(is_valid::<Value>(&dynamic, "value") && is_valid::<Args>(&dynamic, "args"));
+        assert!(is_valid::<Value>(&dynamic, "value_as_deep_as_it_may"));
+        assert!(!is_valid::<Value>(&dynamic, "value_one_deeper"));
+        assert!(!is_valid::<Value>(&dynamic, "value_to_the_limit_of_size"));
+        assert!(is_valid::<Args>(&dynamic, "args_as_deep_as_they_may"));
+        assert!(is_valid::<Args>(&dynamic, "args_of_16000_nulls"));
+        assert!(!is_valid::<Args>(&dynamic, "args_without_end"));
+        assert!(is_valid::<Everything>(&typed, "everything") && is_valid::<Nothings>(&typed, "nothings"));
+        assert!(is_valid::<Chain>(&typed, "chain_as_deep_as_it_may"));
+        assert!(!is_valid::<Chain>(&typed, "chain_one_deeper"));
+        assert!(!is_valid::<Chain>(&typed, "chain_to_the_limit_of_size"));
+        assert!(is_valid::<BTreeSet<()>>(&typed, "set_of_nothing"));
+        assert!(!is_valid::<BTreeSet<()>>(&typed, "set_of_nothing_without_end"));
     }
 }
