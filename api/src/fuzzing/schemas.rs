@@ -155,9 +155,15 @@ impl Rig {
         }
     }
 
+    /// Bytes of all schemas that were announced.
+    fn texts(&self) -> usize {
+        self.announced.iter().flat_map(|(_, schemas)| schemas).map(Vec::len).sum()
+    }
+
     /// Does it; whether the connection still lasts.
     fn apply(&mut self, operation: Operation) -> bool {
         match operation {
+            Operation::Announce { .. } if self.texts() > 2 << 20 => true,
             Operation::Announce { name, message, reply, error } => {
                 let schemas = [message, reply, error].map(|text| self.text(text));
                 let name = NAMES[usize::from(name) % NAMES.len()];
@@ -194,7 +200,9 @@ impl Rig {
         } else {
             self.link.send(channel as u16, &bytes, Patience::Now).unwrap();
         }
-        let _ = self.main.poll();
+        // A peer that was found out is gone with the same turn.
+        let handled = self.main.poll();
+        assert!(matches!(handled, Ok(1 | 2)), "{handled:?}, {:?}", self.link.ended());
         self.check(channel, &bytes, call)
     }
 
@@ -235,8 +243,7 @@ pub fn schemas(bytes: &[u8]) {
         }
     }
     // A connection takes so many channels and no more, and so much text: 4 MiB.
-    let texts: usize = rig.announced.iter().flat_map(|(_, schemas)| schemas).map(Vec::len).sum();
-    if lasts && rig.announced.len() < usize::from(MOST_CHANNELS) - 64 && texts < 1 << 20 {
+    if lasts && rig.announced.len() < usize::from(MOST_CHANNELS) - 64 && rig.texts() < 1 << 20 {
         RIG.set(Some(rig));
     } else {
         rig.port.shutdown();
