@@ -174,6 +174,8 @@ impl Rig {
                     assert!(self.link.is_connected());
                     self.main.poll().unwrap();
                 }
+                // All of it is read, so that there is space for what comes next.
+                assert_eq!(self.main.poll().unwrap(), 0);
                 self.announced.push((name, schemas));
                 true
             }

@@ -154,7 +154,8 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         let bytes = message.to_bytes();
         [&[how, u8::try_from(bytes.len()).unwrap()], &bytes[..]].concat()
     };
-    let hello = |terms: Terms| say(1, &Message::Hello(terms));
+    let hello_with = |how: u8, terms: Terms| say(how, &Message::Hello(terms));
+    let hello = |terms: Terms| hello_with(1, terms);
     let ready = say(0, &Message::Ready { renderer_id: RENDERER_ID });
     let welcome =
         |granted| say(0x82, &Message::Welcome(Welcome { terms: terms(3), renderer_id: RENDERER_ID, granted }));
@@ -166,6 +167,12 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("hello_twice", [hello(terms(3)), hello(terms(3))].concat()),
         ("welcome", [welcome(0), welcome(3), welcome(4)].concat()),
         ("refuse", [refuse(0x80, "a \u{1b}[2Jtext"), refuse(0, "too late, \u{20ac}")].concat()),
+        ("hello_without_outbox", hello_with(0, terms(3))),
+        ("hello_with_two_descriptors", hello_with(2, terms(3))),
+        ("hello_cut_short", [hello_with(0x11, terms(3)), hello_with(0x21, terms(3))].concat()),
+        ("welcome_without_bell", say(0x81, &Message::Welcome(Welcome { terms: terms(3), renderer_id: 1, granted: 0 }))),
+        ("ready_with_a_descriptor", [hello(terms(3)), say(1, &Message::Ready { renderer_id: RENDERER_ID })].concat()),
+        ("ready_of_another", [hello(terms(3)), say(0, &Message::Ready { renderer_id: 6 })].concat()),
         ("hello_of_another_layout", hello(Terms { layout: 3, ..terms(3) })),
         ("hello_of_small_extents", {
             hello(Terms { payloads: PayloadTerms { extent_size: 4096, ..PAYLOADS }, ..terms(3) })
