@@ -86,7 +86,7 @@ enum Code {
 /// 1 | how often, u32 | length of the unit | length of what stands before | unit, before, behind
 /// ```
 fn archive(input: &[u8]) -> AlignedVec<16> {
-    let mut archive = AlignedVec::new();
+    let mut archive = AlignedVec::with_capacity(16);
     match input {
         [1, a, b, c, d, unit, before, rest @ ..] => {
             let (unit, rest) = rest.split_at(rest.len().min((*unit).into()));

@@ -86,6 +86,8 @@ struct Rig {
     told: Arc<Mutex<Told>>,
     listeners: Vec<Listener>,
     announced: Vec<(&'static str, [Vec<u8>; 3])>,
+    /// How many of them were announced by former inputs.
+    first: usize,
 }
 
 fn listener<C: IntoChannel>(channel: &C, name: &'static str) -> Listener {
@@ -132,7 +134,7 @@ impl Rig {
             listener(&DYNAMIC, ""),
         ];
         let link = Arc::clone(&port.links()[0]);
-        Self { main, port, link, told, listeners, announced: Vec::new() }
+        Self { main, port, link, told, listeners, announced: Vec::new(), first: 0 }
     }
 
     fn text(&self, text: Text) -> Vec<u8> {
@@ -185,10 +187,12 @@ impl Rig {
     }
 
     fn send(&mut self, channel: u8, payload: Bytes, call: bool) -> bool {
-        // One of the last, of thousands.
-        let Some(channel) = usize::from(channel).checked_rem(self.announced.len().min(8)) else { return true };
-        let channel = self.announced.len() - 1 - channel;
-        let mut bytes: AlignedVec<16> = AlignedVec::new();
+        // One of this input's own: what it finds must not depend on others.
+        let own = self.announced.len() - self.first;
+        let Some(channel) = usize::from(channel).checked_rem(own) else { return true };
+        let channel = self.first + channel;
+        // An empty one of no capacity is not aligned.
+        let mut bytes: AlignedVec<16> = AlignedVec::with_capacity(16);
         match payload {
             Bytes::Zeros(len) => bytes.resize(usize::from(len), 0),
             Bytes::Any(content) => bytes.extend_from_slice(&content[..content.len().min(1 << 10)]),
@@ -237,6 +241,7 @@ thread_local! {
 pub fn schemas(bytes: &[u8]) {
     let Ok(operations) = Vec::<Operation>::arbitrary_take_rest(Unstructured::new(bytes)) else { return };
     let mut rig = RIG.take().unwrap_or_else(Rig::new);
+    rig.first = rig.announced.len();
     let mut lasts = true;
     for operation in operations.into_iter().take(50) {
         lasts = rig.apply(operation);

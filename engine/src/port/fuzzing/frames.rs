@@ -181,6 +181,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("message_in_sealed_memory", frame(MESSAGE, 2, &words(&[2, SEALED_LEN as u64])).repeat(2)),
         ("sealed_of_another_length", frame(MESSAGE, 2, &words(&[2, 5001]))),
         ("announcement_in_pieces", announcement),
+        ("announcement_of_too_high_a_number", frame_on(8, ANNOUNCE, 0, &[0; 16])),
         ("retirements", [frame(RETIRE, 0, &words(&[1])), frame(RETIRE, 0, &words(&[2]))].concat()),
         ("retirement_twice", frame(RETIRE, 0, &words(&[1])).repeat(2)),
         ("abandonment", [call(0, &[]), frame(ABANDON, 0, &words(&[0x41]))].concat()),

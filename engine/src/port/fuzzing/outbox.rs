@@ -149,7 +149,7 @@ fn apply(rig: &mut Rig, operation: Operation, calls: &mut u64) {
         Operation::GiveBack { n, words, given } => rig.peer.give_back(n.into(), words.map(Small::get), given.get()),
         Operation::Reply { slot, off, len, status, place, rest, words } => {
             let slot = u32::from(slot) % GEOMETRY.slot_count();
-            let id = CallId::new((*calls + 1).wrapping_add_signed(off.into()), slot);
+            let id = CallId::new((*calls + 1).wrapping_add_signed(off.unwrap_or(0).into()), slot);
             let second = u64::from(len) | u64::from(status) << 32 | u64::from(place) << 40 | u64::from(rest) << 48;
             let payload: Vec<u8> = words.into_iter().flat_map(|word| word.get().to_le_bytes()).collect();
             rig.peer.answer(slot, id.get(), second, &payload);
