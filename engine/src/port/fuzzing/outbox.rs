@@ -61,7 +61,7 @@ enum Operation {
     /// An answer to the call that comes next through a slot, or to one before or after it.
     Reply {
         slot: u8,
-        off: i8,
+        off: Option<i8>,
         len: u32,
         status: u8,
         place: u8,
