@@ -89,6 +89,11 @@ mod endpoint;
 pub mod error;
 mod event;
 mod failure;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(all(test, not(fuzzing)))]
+mod fuzzing;
 mod ipc_main;
 mod ipc_renderer;
 mod loan;

@@ -53,6 +53,11 @@ mod config;
 mod error;
 #[cfg(not(loom))]
 mod frame;
+#[cfg(all(fuzzing, not(loom)))]
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(all(test, not(any(fuzzing, loom))))]
+mod fuzzing;
 #[cfg(not(loom))]
 mod link;
 #[cfg(not(loom))]

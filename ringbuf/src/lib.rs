@@ -56,7 +56,7 @@
 //! | `error` | one small enum per operation |
 
 #![warn(missing_docs)]
-#![cfg_attr(not(any(loom, crash_points)), no_std)]
+#![cfg_attr(not(any(loom, test, fuzzing, crash_points)), no_std)]
 
 extern crate alloc;
 
@@ -68,6 +68,11 @@ mod consumer;
 mod cursor;
 mod error;
 mod exclusive;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(all(test, not(any(fuzzing, loom))))]
+mod fuzzing;
 mod layout;
 mod memory;
 mod producer;

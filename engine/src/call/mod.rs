@@ -6,6 +6,9 @@
 pub(crate) mod answerer;
 pub(crate) mod caller;
 pub(crate) mod crossing;
+#[cfg(any(test, fuzzing))]
+#[cfg(not(loom))]
+pub(crate) mod fuzzing;
 
 use std::time::Duration;
 

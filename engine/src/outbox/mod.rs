@@ -14,6 +14,9 @@
 
 mod accept;
 mod create;
+#[cfg(any(test, fuzzing))]
+#[cfg(not(loom))]
+pub(crate) mod fuzzing;
 mod header;
 mod layout;
 

@@ -75,7 +75,7 @@ pub(crate) enum Wrong {
 }
 
 /// The books of one connection, in one direction.
-#[cfg_attr(test, derive(Clone, PartialEq))]
+#[cfg_attr(any(test, fuzzing), derive(Clone, PartialEq))]
 pub(crate) struct Ledger {
     extent_size: usize,
     /// Pages of an extent.
@@ -97,7 +97,7 @@ pub(crate) struct Ledger {
     next_generation: u64,
 }
 
-#[cfg_attr(test, derive(Clone, PartialEq))]
+#[cfg_attr(any(test, fuzzing), derive(Clone, PartialEq))]
 struct Extent {
     number: u64,
     runs: Runs,
@@ -111,7 +111,7 @@ struct Extent {
 
 /// The block that begins at a page.
 #[derive(Clone, Copy)]
-#[cfg_attr(test, derive(PartialEq))]
+#[cfg_attr(any(test, fuzzing), derive(PartialEq))]
 struct Place {
     generation: u64,
     pages: u32,
@@ -126,7 +126,7 @@ enum State {
     Lent,
 }
 
-#[cfg_attr(test, derive(Clone, PartialEq))]
+#[cfg_attr(any(test, fuzzing), derive(Clone, PartialEq))]
 struct Sealed {
     number: u64,
     len: usize,
@@ -389,7 +389,7 @@ impl Ledger {
     }
 
     /// Entries outstanding.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) const fn outstanding(&self) -> usize {
         self.outstanding
     }

@@ -1,7 +1,11 @@
 //! Whatever is done to a ledger, by its owner or by the peer, it does what a plain list of entries would.
 
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
 use std::collections::BTreeMap;
 
+use arbitrary::{Arbitrary, Unstructured};
+#[cfg(test)]
 use proptest::prelude::*;
 
 use super::{
@@ -13,10 +17,10 @@ use crate::outbox::GiveBack;
 const PAGES: usize = 6;
 const SIZE: usize = PAGES * PAGE;
 
-#[derive(Clone, Debug)]
+#[derive(Arbitrary, Clone, Debug)]
 enum Operation {
     /// Bytes, whether an extent is made if one is wanted, whether the block is lent at once.
-    Allocate(usize, bool, bool),
+    Allocate(#[arbitrary(with = fuzzed_len)] usize, bool, bool),
     /// An index picks one entry of all those that there are, modulo their number.
     Lend(usize),
     Cancel(usize),
@@ -27,27 +31,30 @@ enum Operation {
     GiveBackAgain(usize),
     /// A give-back of a live block, changed by these.
     GiveBackChanged(usize, u64, u64, u64),
-    GiveBackWild(GiveBack),
-    AdmitSealed(usize, bool),
+    GiveBackWild(#[arbitrary(with = fuzzed_give_back)] GiveBack),
+    AdmitSealed(#[arbitrary(with = fuzzed_sealed)] usize, bool),
     LendSealed(usize),
     CancelSealed(usize),
     GiveBackSealed(usize),
     Sweep,
-    RetireFree(usize),
+    RetireFree(#[arbitrary(with = fuzzed_len)] usize),
     Acknowledge(usize),
     Unretire(usize),
     Discard(usize),
 }
 
 /// Small numbers, which hit something now and then, and any.
+#[cfg(test)]
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![4 => 0..12_u64, 1 => any::<u64>()]
 }
 
+#[cfg(test)]
 fn offset() -> impl Strategy<Value = u64> {
     prop_oneof![4 => (0..=PAGES as u64).prop_map(|page| page * PAGE as u64), 1 => 0..SIZE as u64, 1 => any::<u64>()]
 }
 
+#[cfg(test)]
 fn operation() -> impl Strategy<Value = Operation> {
     let index = any::<usize>;
     let len = 1..=SIZE;
@@ -81,6 +88,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
+#[cfg(test)]
 fn limits() -> impl Strategy<Value = Limits> {
     let most_retired = prop_oneof![Just(u64::MAX), 0..6 * SIZE as u64];
     let arena_limit = prop_oneof![4 => SIZE..5 * SIZE, 1 => Just(usize::MAX)];
@@ -475,6 +483,7 @@ impl Model {
     }
 }
 
+#[cfg(test)]
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
@@ -497,4 +506,45 @@ proptest! {
         model.fill();
         model.end_all();
     }
+}
+
+fn fuzzed_len(u: &mut Unstructured<'_>) -> arbitrary::Result<usize> {
+    u.int_in_range(1..=SIZE)
+}
+
+/// As long as nothing is, too.
+fn fuzzed_sealed(u: &mut Unstructured<'_>) -> arbitrary::Result<usize> {
+    Ok(if u.arbitrary()? { u.int_in_range(1..=4 * SIZE)? } else { u.arbitrary::<usize>()?.max(1) })
+}
+
+fn fuzzed_give_back(u: &mut Unstructured<'_>) -> arbitrary::Result<GiveBack> {
+    let memory = u64::from(u.arbitrary::<u8>()?);
+    Ok(match u.arbitrary::<Option<(u8, u64)>>()? {
+        Some((generation, offset)) => GiveBack::Block { memory, generation: generation.into(), offset },
+        None => GiveBack::Memory { memory },
+    })
+}
+
+/// Limits, operations by owner and peer, and the end of everything that is outstanding.
+pub(crate) fn ledger(bytes: &[u8]) {
+    let mut input = Unstructured::new(bytes);
+    let Ok((arena, outstanding, memories, retired)) = input.arbitrary::<(Option<u16>, u8, u8, Option<u8>)>() else {
+        return;
+    };
+    let limits = Limits {
+        extent_size: SIZE,
+        arena_limit: arena.map_or(usize::MAX, |bytes| SIZE + usize::from(bytes)),
+        most_outstanding: 1 + usize::from(outstanding % 16),
+        most_memories: 2 + usize::from(memories % 6),
+        most_retired: retired.map_or(u64::MAX, |pages| u64::from(pages) * PAGE as u64),
+    };
+    let mut model = Model::new(limits);
+    while let Ok(operation) = input.arbitrary::<Operation>()
+        && !input.is_empty()
+    {
+        model.run(operation);
+    }
+    model.end_all();
+    model.fill();
+    model.end_all();
 }

@@ -30,9 +30,9 @@ pub(crate) mod inbound;
 #[cfg(not(loom))]
 pub(crate) mod kept;
 pub(crate) mod ledger;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[cfg(not(loom))]
-mod ledger_model;
+pub(crate) mod ledger_model;
 #[cfg(not(loom))]
 pub(crate) mod loan;
 pub(crate) mod location;

@@ -18,7 +18,7 @@ impl Run {
 /// The runs are sorted, none is empty and no two touch. So there is at most one more of them than there are blocks
 /// taken, and what each operation costs is bounded by that.
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone, PartialEq, Eq))]
+#[cfg_attr(any(test, fuzzing), derive(Clone, PartialEq, Eq))]
 pub(super) struct Runs {
     free: Vec<Run>,
     /// All the pages, free or not.

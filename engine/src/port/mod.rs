@@ -4,6 +4,8 @@
 //! ends are handed to that thread by the library's own: it sets `news`, and wakes it.
 
 mod dispatch;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod inbox;
 mod sleep;
 

@@ -24,6 +24,8 @@ use crate::sys::peer_socket::PeerSocket;
 
 mod accept;
 mod connect;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gate;
 mod listen;
 mod lock;
