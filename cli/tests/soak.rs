@@ -8,7 +8,8 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, ChildStdout},
+    process::Child,
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
@@ -28,26 +29,42 @@ fn object(line: &str) -> Value {
 struct Running {
     place: Place,
     child: Child,
-    stdout: BufReader<ChildStdout>,
+    lines: Receiver<String>,
 }
 
 impl Running {
-    fn start() -> Self {
+    fn start(more: &[&str]) -> Self {
         let place = Place::new();
-        let mut child = place.command(["soak", "--json", "--duration", "1h", "--renderers", "2"]).spawn().unwrap();
+        let mut command = place.command(["soak", "--json", "--duration", "1h", "--renderers", "2"]);
+        let mut child = command.args(more).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Self { place, child, stdout }
+        let (read, lines) = mpsc::channel();
+        // It ends with the soak.
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| read.send(line)));
+        Self { place, child, lines }
     }
 
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
-        line
+    /// The next line; `None` when there is none any more. Lines come once a second.
+    fn next_line(&self) -> Option<String> {
+        match self.lines.recv_timeout(DEADLINE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("the soak prints nothing for {DEADLINE:?}"),
+        }
+    }
+
+    fn line(&self) -> Value {
+        object(&self.next_line().unwrap())
+    }
+
+    /// Reads to the end.
+    fn verdict(&self) -> Value {
+        object(&std::iter::from_fn(|| self.next_line()).last().unwrap())
     }
 
     /// Reads until so much has happened that there is something to end.
-    fn until_it_runs(&mut self) {
-        while object(&self.line())["messages"].as_u64().unwrap() < 100 {}
+    fn until_it_runs(&self) {
+        while self.line()["messages"].as_u64().unwrap() < 100 {}
     }
 
     /// The processes that it started.
@@ -122,12 +139,11 @@ fn a_soak_counts_what_it_did_in_its_last_object() {
 
 #[test]
 fn an_interrupted_soak_gives_its_verdict_so_far_and_leaves_nothing() {
-    let mut soak = Running::start();
+    let mut soak = Running::start(&[]);
     soak.until_it_runs();
     let children = soak.children();
     kill("INT", soak.child.id());
-    let last = std::iter::from_fn(|| Some(soak.line()).filter(|line| !line.is_empty())).last().unwrap();
-    let verdict = object(&last);
+    let verdict = soak.verdict();
     assert_eq!((&verdict["ok"], &verdict["signal"]), (&true.into(), &2.into()), "{verdict}");
     assert!(soak.child.wait().unwrap().success());
     assert!(!children.into_iter().any(lives));
@@ -136,7 +152,7 @@ fn an_interrupted_soak_gives_its_verdict_so_far_and_leaves_nothing() {
 
 #[test]
 fn a_soak_that_is_killed_takes_its_processes_with_it_and_leaves_no_file() {
-    let mut soak = Running::start();
+    let mut soak = Running::start(&[]);
     soak.until_it_runs();
     let children = soak.children();
     assert!(children.len() >= 3, "the janitor, the main and a renderer: {children:?}");
@@ -155,12 +171,11 @@ fn board_of_a_renderer(boards: &Path) -> Option<PathBuf> {
 
 #[test]
 fn a_message_that_was_sent_and_did_not_come_makes_the_soak_fail() {
-    let mut soak = Running::start();
+    let mut soak = Running::start(&[]);
     soak.until_it_runs();
     // Every renderer claims to have sent a million messages more, from then on until its end.
     let directory = fs::read_dir(soak.place.temporary.path()).unwrap().next().unwrap().unwrap().path();
     let boards = directory.join("boards");
-    let mut verdict = Value::Null;
     let forger = thread::spawn(move || {
         while boards.exists() {
             if let Some(path) = board_of_a_renderer(&boards) {
@@ -169,9 +184,7 @@ fn a_message_that_was_sent_and_did_not_come_makes_the_soak_fail() {
             thread::yield_now();
         }
     });
-    while verdict["ok"].is_null() {
-        verdict = object(&soak.line());
-    }
+    let verdict = soak.verdict();
     forger.join().unwrap();
     assert_eq!(verdict["ok"], false, "{verdict}");
     let faults = verdict["faults"].to_string();
@@ -191,21 +204,14 @@ fn forge(board: &Path) {
 
 #[test]
 fn a_stopped_process_that_nobody_wakes_is_told_as_a_hang() {
-    let mut soak = Running::start();
+    let mut soak = Running::start(&["--calm"]);
     soak.until_it_runs();
+    let is_renderer =
+        |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().contains("soak-renderer");
+    let pid = soak.children().into_iter().find(is_renderer).unwrap();
     // Not by the soak, which therefore does not know.
-    let main = soak.children().into_iter().find(|pid| {
-        let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        command.contains("soak-renderer") && command.contains("\x001-")
-    });
-    let pid = main.expect("the first renderer is never killed");
-    let verdict = loop {
-        kill("STOP", pid);
-        let line = object(&soak.line());
-        if !line["ok"].is_null() {
-            break line;
-        }
-    };
+    kill("STOP", pid);
+    let verdict = soak.verdict();
     assert_eq!(verdict["ok"], false, "{verdict}");
     let faults = verdict["faults"].to_string();
     assert!(faults.contains("no step for 10 looks") && faults.contains(&format!("(process {pid})")), "{faults}");

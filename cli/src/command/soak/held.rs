@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Time within which what has ended is given back: the library's thread does some of that, and it may be busy.
-const GIVEN_BACK: Duration = Duration::from_secs(20);
+/// Time within which what has ended is given back: the library's thread does some of that, and it may be busy. Less than
+/// it takes to be found hanging, so that it is told what is not given back.
+const GIVEN_BACK: Duration = Duration::from_secs(8);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {

@@ -84,6 +84,9 @@ pub(crate) struct Soak {
     /// What the sizes and deaths follow from [default: a random number, which is printed].
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
+    /// Kill nobody, stop nobody, and ask nobody to leave before the end.
+    #[arg(long)]
+    calm: bool,
     /// Print JSON objects instead of text, one a line; the last one is the verdict.
     #[arg(long)]
     json: bool,
@@ -151,6 +154,7 @@ impl Soak {
             },
             begin: Instant::now(),
             looked: Instant::now(),
+            calm: self.calm,
             json: self.json,
             faults: Vec::new(),
         };
@@ -179,6 +183,7 @@ struct Run {
     standing: Standing,
     begin: Instant,
     looked: Instant,
+    calm: bool,
     json: bool,
     faults: Vec<String>,
 }
@@ -188,7 +193,7 @@ impl Run {
     fn act(&mut self, duration: Duration, signals: &Receiver<i32>) -> Result<Option<i32>, SoakError> {
         let mut next = self.plan.next();
         while self.begin.elapsed() < duration && self.faults.is_empty() {
-            while next.0 <= self.begin.elapsed() {
+            while !self.calm && next.0 <= self.begin.elapsed() {
                 self.cast.act(next.1)?;
                 next = self.plan.next();
             }
