@@ -167,6 +167,41 @@ fn answers_that_wait_for_different_room_for_their_payloads_each_go_when_there_is
     });
 }
 
+/// The arena is full of what lies in the ring of the thread that calls.
+#[test]
+fn an_answer_with_a_payload_to_a_thread_that_does_not_read_meanwhile_goes_beyond_the_arena_or_fails() {
+    for trusted in [false, true] {
+        within_deadline(move || {
+            let (_dir, main, renderer) = small_pair(WaitStrategy::Park, trusted);
+            let (to_renderer, to_main) = linked(&main, &renderer);
+            for seed in 0..EXTENTS as u64 {
+                to_renderer.send(CHANNEL, &content(seed, EXTENT), Patience::Now).unwrap();
+            }
+            let server = main.clone();
+            let dispatcher = thread::spawn(move || {
+                let answer: Answer = Box::new(|link, call, _| {
+                    let _ = link.reply(call, ReplyStatus::Value, &content(9, EXTENT));
+                });
+                dispatch_to_the_end(&server, &mut Recorder { answer: Some(answer), ..Recorder::default() });
+            });
+            let dispatch = renderer.dispatch().unwrap();
+            let call = || to_main.call(CHANNEL, b"large", None, &mut AlignedBytes::new());
+            let answer = call().unwrap().unwrap();
+            assert_content(&answer, 9, EXTENT);
+            // While this one is kept there is no second.
+            let failed = call().unwrap_err();
+            assert!(matches!(&failed, CallError::ReplyFailed(text) if text.contains("arena_limit")), "{failed}");
+            drop(answer);
+            assert_content(&call().unwrap().unwrap(), 9, EXTENT);
+            drop(dispatch);
+            let mut keeper = Keeper::new(0);
+            read(&renderer, &mut keeper, EXTENTS);
+            main.shutdown();
+            dispatcher.join().unwrap();
+        });
+    }
+}
+
 /// The caller gives up while its ring is full, so that it cannot say so before the ring has space.
 #[test]
 fn a_payload_of_an_answer_comes_back_when_its_abandonment_had_to_wait_for_space() {

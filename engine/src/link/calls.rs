@@ -14,6 +14,7 @@ use crate::config::Trust;
 use crate::doorbell::protocol::{Kinds, arm};
 use crate::error::{CallError, Disconnect, ReplyError};
 use crate::frame::{ABANDON, CALL, Content, Parcel};
+use crate::payload::arena::NoMemory;
 use crate::payload::inbound::Held;
 use crate::payload::kept::Kept;
 use crate::payload::loan::{Loan, Staged};
@@ -298,7 +299,9 @@ impl Link {
             Ok(Offer::Sent) => Ok(()),
             Err(Late) => Err(ReplyError::Late),
             Ok(Offer::Full(_)) => {
-                if !self.unsent_answers.push(call, content) {
+                // Who would have to make the room waits for the answer.
+                let waits_in_vain = matches!(content, Content::Bytes(_)) && self.is_dispatching_caller(call);
+                if waits_in_vain || !self.unsent_answers.push(call, content) {
                     return self.fail(call, ReplyError::Full { len });
                 }
                 if let Some(port) = self.port.upgrade() {
@@ -319,7 +322,15 @@ impl Link {
             return Err(Late);
         }
         if let Content::Bytes(bytes) = content {
-            match Staged::copy_of(&self.arena, bytes) {
+            let staged = match Staged::copy_of(&self.arena, bytes) {
+                // What fills the arena may lie in the ring that this very caller does not read meanwhile. One sealed
+                // memory may always be out.
+                Err(NoMemory::Full(_) | NoMemory::Later) if self.is_dispatching_caller(call) => {
+                    Staged::sealed_copy_of(&self.arena, bytes)
+                }
+                outcome => outcome,
+            };
+            match staged {
                 Ok(staged) => *content = Content::Staged(staged),
                 Err(why) => return Ok(self.offer_without_memory(why)),
             }
@@ -346,6 +357,12 @@ impl Link {
         drop(writing);
         self.ring_reply(slot);
         Ok(Offer::Sent)
+    }
+
+    /// Whether the call is one for whose answer the peer's dispatching thread waits.
+    fn is_dispatching_caller(&self, call: CallToken) -> bool {
+        // Shown before the call was published, so seen by whoever answers it.
+        self.peer.load_waiting() == call.id.get()
     }
 
     /// Sends the answers that wait for room; what those wait for that still have to: room in the arena, and a time.

@@ -192,6 +192,12 @@ impl Staged {
                 None => unreachable!("no bytes lie in their frame"),
             };
         }
+        Self::sealed_copy_of(arena, bytes)
+    }
+
+    /// As [`copy_of`](Self::copy_of), in memory of its own, however small.
+    pub(crate) fn sealed_copy_of(arena: &Arc<Arena>, bytes: &[u8]) -> Result<Self, NoMemory> {
+        let len = bytes.len();
         let (number, file) = make_sealed(arena, len, || Unsealed::with_bytes(NAME, bytes))?;
         Ok(Self::new(arena, seal(arena, number, file, len).map_err(NoMemory::Refused)?))
     }
