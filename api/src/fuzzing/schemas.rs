@@ -12,7 +12,7 @@ use memit_engine::{Announced, CallError, Link, Patience, Port};
 
 use super::pair;
 use crate::{
-    Channel, DispatchError, IntoChannel, IpcMain, Payload, args, emitter::table::Signature, encode::with_encoded,
+    Args, Channel, DispatchError, IntoChannel, IpcMain, Payload, args, emitter::table::Signature, encode::with_encoded,
     rkyv::util::AlignedVec,
 };
 
