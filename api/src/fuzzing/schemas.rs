@@ -11,7 +11,10 @@ use arbitrary::{Arbitrary, Unstructured};
 use memit_engine::{Announced, CallError, Link, Patience, Port};
 
 use super::pair;
-use crate::{Channel, DispatchError, IntoChannel, IpcMain, Payload, emitter::table::Signature, rkyv::util::AlignedVec};
+use crate::{
+    Args, Channel, DispatchError, IntoChannel, IpcMain, Payload, args, emitter::table::Signature, encode::with_encoded,
+    rkyv::util::AlignedVec,
+};
 
 #[memit::message]
 struct Tick {
@@ -59,6 +62,8 @@ enum Text {
 
 #[derive(Arbitrary, Debug)]
 enum Bytes {
+    /// A message of one of the listeners.
+    Sent(u8),
     /// What may be right.
     Zeros(u8),
     Any(Vec<u8>),
@@ -93,6 +98,20 @@ struct Rig {
 fn listener<C: IntoChannel>(channel: &C, name: &'static str) -> Listener {
     assert!(channel.name() == name || name.is_empty());
     Listener { name, signature: Signature::of::<C>(), is_valid: |bytes| C::Message::view(bytes).is_ok() }
+}
+
+/// A message for one of the listeners, as it is sent.
+fn sent(which: u8) -> Vec<u8> {
+    let tick = || Tick { seq: 1, symbol: "a symbol that lies elsewhere".into(), rest: vec![None] };
+    let encoded = match which % 6 {
+        0 => with_encoded::<u32, _, _>(&7, <[u8]>::to_vec),
+        1 => with_encoded::<u64, _, _>(&7, <[u8]>::to_vec),
+        2 => with_encoded::<str, _, _>("text", <[u8]>::to_vec),
+        3 => with_encoded::<Tick, _, _>(&tick(), <[u8]>::to_vec),
+        4 => with_encoded::<[u32], _, _>(&[1, 2, 3], <[u8]>::to_vec),
+        _ => with_encoded::<Args, _, _>(&args![1, "text"], <[u8]>::to_vec),
+    };
+    encoded.unwrap()
 }
 
 impl Rig {
@@ -194,6 +213,7 @@ impl Rig {
         // An empty one of no capacity is not aligned.
         let mut bytes: AlignedVec<16> = AlignedVec::with_capacity(16);
         match payload {
+            Bytes::Sent(which) => bytes.extend_from_slice(&sent(which)),
             Bytes::Zeros(len) => bytes.resize(usize::from(len), 0),
             Bytes::Any(content) => bytes.extend_from_slice(&content[..content.len().min(1 << 10)]),
         }

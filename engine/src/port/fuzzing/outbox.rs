@@ -58,15 +58,11 @@ enum Operation {
         words: [Small; 4],
         given: Small,
     },
-    /// An answer to the call that comes next through a slot, or to one before or after it.
+    /// An answer to a call that was made, or that will be.
     Reply {
         slot: u8,
-        off: Option<i8>,
-        len: u32,
-        status: u8,
-        place: u8,
-        rest: u16,
-        words: Vec<Small>,
+        off: i8,
+        answer: Answer,
     },
     Pass {
         number: Small,
@@ -82,9 +78,11 @@ enum Operation {
     Send {
         len: u32,
     },
+    /// With the answer that is there at once, if any.
     Call {
         len: u16,
         dispatching: bool,
+        answer: Option<Answer>,
     },
     /// To one of the calls that came.
     Answer {
@@ -94,6 +92,17 @@ enum Operation {
     },
     Flush,
     Shutdown,
+}
+
+/// What stands in a reply slot.
+#[derive(Arbitrary, Debug)]
+struct Answer {
+    len: Small,
+    status: u8,
+    place: u8,
+    /// What should be zero, mostly is.
+    rest: Option<u16>,
+    words: Vec<Small>,
 }
 
 /// A number that hits something now and then, or any.
@@ -147,12 +156,9 @@ fn apply(rig: &mut Rig, operation: Operation, calls: &mut u64) {
         Operation::Announce { channel } => rig.announce(channel.into()),
         Operation::Head { lines, exact } => rig.peer.say_head(lines, exact),
         Operation::GiveBack { n, words, given } => rig.peer.give_back(n.into(), words.map(Small::get), given.get()),
-        Operation::Reply { slot, off, len, status, place, rest, words } => {
-            let slot = u32::from(slot) % GEOMETRY.slot_count();
-            let id = CallId::new((*calls + 1).wrapping_add_signed(off.unwrap_or(0).into()), slot);
-            let second = u64::from(len) | u64::from(status) << 32 | u64::from(place) << 40 | u64::from(rest) << 48;
-            let payload: Vec<u8> = words.into_iter().flat_map(|word| word.get().to_le_bytes()).collect();
-            rig.peer.answer(slot, id.get(), second, &payload);
+        Operation::Reply { slot, off, answer } => {
+            let id = CallId::new((*calls + 1).wrapping_add_signed(off.into()), u32::from(slot) % GEOMETRY.slot_count());
+            reply(rig, id, answer);
         }
         Operation::Pass { number, is_sealed, pages } => {
             let (number, len) = (number.get().max(1), (usize::from(pages).max(1) << 12).min(2 * EXTENT));
@@ -169,7 +175,13 @@ fn apply(rig: &mut Rig, operation: Operation, calls: &mut u64) {
             rig.drain(most.into());
         }
         Operation::Send { len } => send(rig, len as usize % (MESSAGE_LIMIT + 2)),
-        Operation::Call { len, dispatching } => call(rig, len.into(), dispatching, calls),
+        Operation::Call { len, dispatching, answer } => {
+            if let Some(answer) = answer {
+                // The slot of the thread that dispatches, or the only other one.
+                reply(rig, CallId::new(*calls + 1, u32::from(!dispatching)), answer);
+            }
+            call(rig, len.into(), dispatching, calls);
+        }
         Operation::Answer { call, len, status } => {
             let tokens: Vec<_> = rig.heard.messages.iter().filter_map(|message| message.call).collect();
             if let Some(token) = (!tokens.is_empty()).then(|| tokens[usize::from(call) % tokens.len()]) {
@@ -187,6 +199,14 @@ fn apply(rig: &mut Rig, operation: Operation, calls: &mut u64) {
     if rig.heard.messages.len() > 256 {
         rig.heard.messages.drain(..128);
     }
+}
+
+fn reply(rig: &Rig, id: CallId, answer: Answer) {
+    let Answer { len, status, place, rest, words } = answer;
+    let (len, rest) = (len.get() & 0xFFFF_FFFF, u64::from(rest.unwrap_or(0)));
+    let second = len | u64::from(status) << 32 | u64::from(place) << 40 | rest << 48;
+    let payload: Vec<u8> = words.into_iter().flat_map(|word| word.get().to_le_bytes()).collect();
+    rig.peer.answer(id.slot(), id.get(), second, &payload);
 }
 
 fn send(rig: &Rig, len: usize) {
