@@ -96,8 +96,9 @@ for wrapped in "$mutex_lock" "$rwlock_read" "$rwlock_write" "$scope_end" __tsan_
 done
 export RUSTFLAGS TSAN_OPTIONS="suppressions=$root/ci/tsan/suppressions.txt:history_size=7"
 sanitized tsan -p memit-ringbuf --test stress
-sanitized tsan -p memit-engine --test doorbells --test calls --test dispatching_thread --test faults --test port \
-    --test payloads
+# Left out: payloads, which are read by plain loads where they are mapped. rustix maps and unmaps by system calls of its own,
+# which TSan does not see, so that it takes two maps that had one address after the other for one.
+sanitized tsan -p memit-engine --test doorbells --test calls --test dispatching_thread --test faults --test port
 under_tsan=$(passed)
 
 echo "sanitizers: $under_asan tests passed under AddressSanitizer, $under_tsan under ThreadSanitizer"
