@@ -50,6 +50,10 @@ impl Times {
         self.0.len()
     }
 
+    pub fn longest(&self, of: fn(&Time) -> Duration) -> Duration {
+        self.0.iter().map(of).max().unwrap_or_default()
+    }
+
     /// The time that all but one in a hundred do not pass.
     pub fn p99(&self, of: fn(&Time) -> Duration) -> Duration {
         let mut times: Vec<Duration> = self.0.iter().map(of).collect();

@@ -24,15 +24,20 @@ impl Snapshot {
             let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
             line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
         };
-        let maps = fs::read_to_string("/proc/self/maps").unwrap();
         Self {
             peers,
             descriptors: count("/proc/self/fd"),
-            maps: maps.lines().filter(|line| line.contains("/memfd:")).count(),
+            maps: Self::maps().len(),
             threads: count("/proc/self/task"),
             resident: bytes("VmRSS:"),
             addresses: bytes("VmSize:"),
         }
+    }
+
+    /// The maps of memory that is shared, as the kernel shows them.
+    pub fn maps() -> Vec<String> {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.contains("/memfd:")).map(str::to_owned).collect()
     }
 
     pub fn to_line(self) -> String {

@@ -36,7 +36,7 @@ const PACE: Duration = Duration::from_millis(2);
 /// For the answer to a call, which a hostile peer does not give.
 const ANSWER: Duration = Duration::from_millis(4);
 /// The time that a peer has for its handshake.
-pub const HANDSHAKE: Duration = Duration::from_millis(400);
+pub const HANDSHAKE: Duration = Duration::from_millis(600);
 
 /// The settings with which limits are met soon.
 macro_rules! small {
@@ -245,6 +245,7 @@ pub fn live(directory: &str) {
             "busy" => is_busy = true,
             "rest" => is_busy = false,
             "snapshot" => say(&Snapshot::take(main.renderers().len()).to_line()),
+            "maps" => say(&Snapshot::maps().join(", ")),
             "faults" => say(&findings.faults.take().join("; ")),
             "ends" => say(&findings.ends.take().join("\u{1f}")),
             "connect" => prey = Some(Prey::start(directory.clone(), findings.clone())),

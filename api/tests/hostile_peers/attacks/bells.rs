@@ -25,12 +25,14 @@ pub const ATTACKS: &[Attack] = &[
         sides: MAIN,
         verdict: Verdict::Ignored,
         act: Act::Connected(changes_socket_options),
+        forms: 1,
     },
     Attack {
         name: "says_that_it_is_registered",
         sides: BOTH,
         verdict: Verdict::Ignored,
         act: Act::ConnectedBy(|terms: &mut Terms| terms.capabilities = 3, honest_traffic),
+        forms: 1,
     },
     attack("closes_the_bell", Verdict::Either, closes_the_bell),
 ];

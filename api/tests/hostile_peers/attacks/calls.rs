@@ -8,10 +8,10 @@ pub const ATTACKS: &[Attack] = &[
     attack("answers_calls_never_made", Verdict::Ignored, unasked),
     attack("answers_twice", Verdict::Ignored, twice),
     attack("answers_in_the_wrong_slot", Verdict::Ignored, wrong_slot),
-    attack("answers_badly", Verdict::Punished(&["reply", "answer"]), badly),
+    attack("answers_badly", Verdict::Punished(&["reply", "answer"]), badly).in_forms(10),
     attack("abandons_calls_never_made", Verdict::Ignored, abandons),
     attack("calls_again_before_the_answer", Verdict::Ignored, calls_again),
-    attack("calls_wrongly", Verdict::Punished(&["call", "slot", "number of 8"]), calls_wrongly),
+    attack("calls_wrongly", Verdict::Punished(&["call", "slot", "number of 8"]), calls_wrongly).in_forms(5),
 ];
 
 /// The slots that both sides have.
@@ -73,7 +73,7 @@ fn wrong_slot(peer: &mut Peer, turn: &mut Turn) {
 
 fn badly(peer: &mut Peer, turn: &mut Turn) {
     let most = peer.shape.most() as u32;
-    let (status, place, len) = turn.random.one_of(&[
+    let forms = [
         (1, 0, most + 1),
         (1, 0, u32::MAX),
         (0, 0, 0),
@@ -84,7 +84,8 @@ fn badly(peer: &mut Peer, turn: &mut Turn) {
         (1, 1, 31),
         (1, 2, 17),
         (1, 1, 32),
-    ]);
+    ];
+    let (status, place, len) = forms[turn.number % forms.len()];
     // The first may come too late for its call.
     while let Some(id) = await_call(peer) {
         peer.answer(id as usize & 63, id, status, place, len, &turn.random.bytes(32));

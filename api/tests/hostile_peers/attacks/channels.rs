@@ -9,8 +9,9 @@ pub const ATTACKS: &[Attack] = &[
         "announces_beyond_the_limits",
         Verdict::Punished(&["channel", "announce", "schema", "name", "UTF-8"]),
         beyond_the_limits,
-    ),
-    attack("announces_without_end", Verdict::Punished(&["channel", "schema"]), without_end),
+    )
+    .in_forms(12),
+    attack("announces_without_end", Verdict::Punished(&["channel", "schema"]), without_end).in_forms(2),
     attack("sends_on_channels_not_announced", Verdict::Punished(&["not announced"]), not_announced),
 ];
 

@@ -18,16 +18,19 @@ use crate::wire::sys;
 const NOT_MEMORY: Verdict = Verdict::Punished(&["memory", "descriptor"]);
 
 const fn greeting(name: &'static str, act: fn(&OwnedFd, Side, &mut Turn)) -> Attack {
-    Attack { name, sides: BOTH, verdict: Verdict::Refused, act: Act::Greeting(act) }
+    Attack { name, sides: BOTH, verdict: Verdict::Refused, act: Act::Greeting(act), forms: 1 }
 }
 
 pub const ATTACKS: &[Attack] = &[
-    greeting("passes_a_wrong_outbox", wrong_outbox),
-    greeting("passes_too_many_or_too_few_descriptors", wrong_number),
-    greeting("passes_files_whose_close_waits", slow_outbox),
-    attack("passes_a_wrong_extent", NOT_MEMORY, wrong_extent),
-    attack("passes_a_file_whose_close_waits_as_an_extent", NOT_MEMORY, slow_extent),
+    greeting("passes_a_wrong_outbox", wrong_outbox).in_forms(FILES),
+    greeting("passes_too_many_or_too_few_descriptors", wrong_number).in_forms(5),
+    greeting("passes_files_whose_close_waits", slow_outbox).in_forms(2),
+    attack("passes_a_wrong_extent", NOT_MEMORY, wrong_extent).in_forms(FILES),
+    attack("passes_a_file_whose_close_waits_as_an_extent", NOT_MEMORY, slow_extent).in_forms(2),
 ];
+
+/// At least as many as there are [`wrong_files`].
+const FILES: usize = 24;
 
 /// Every kind of file that is not a sealed memory of `size` bytes with all its pages.
 fn wrong_files(size: usize) -> Vec<(&'static str, OwnedFd)> {
@@ -104,7 +107,7 @@ fn wrong_outbox(socket: &OwnedFd, side: Side, turn: &mut Turn) {
 fn wrong_number(socket: &OwnedFd, side: Side, turn: &mut Turn) {
     let Some(first) = First::new(socket, side, &Terms::default()) else { return };
     let right = first.descriptors().len();
-    let number = turn.random.one_of(&[0, right + 1, right + 2, 16, sys::MOST_DESCRIPTORS]);
+    let number = [0, right + 1, right + 2, 16, sys::MOST_DESCRIPTORS][turn.number % 5];
     let files: Vec<OwnedFd> = (0..number).map(|_| memfd()).collect();
     if sys::send(socket, &first.bytes, &borrowed(&files)).is_ok() {
         expect_refusal(socket, &[BAD_MESSAGE], turn);

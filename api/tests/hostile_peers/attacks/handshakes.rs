@@ -9,17 +9,17 @@ use crate::wire::peer::Side;
 use crate::wire::{sys, u32_at};
 
 const fn greeting(name: &'static str, sides: &'static [Side], act: fn(&OwnedFd, Side, &mut Turn)) -> Attack {
-    Attack { name, sides, verdict: Verdict::Refused, act: Act::Greeting(act) }
+    Attack { name, sides, verdict: Verdict::Refused, act: Act::Greeting(act), forms: 1 }
 }
 
 pub const ATTACKS: &[Attack] = &[
     greeting("shakes_hands_byte_by_byte", BOTH, byte_by_byte),
     greeting("shakes_hands_by_halves", BOTH, by_halves),
-    greeting("falls_silent_in_the_handshake", BOTH, silence),
-    greeting("leaves_in_the_handshake", BOTH, leaves),
+    greeting("falls_silent_in_the_handshake", BOTH, silence).in_forms(2),
+    greeting("leaves_in_the_handshake", BOTH, leaves).in_forms(3),
     greeting("opens_many_handshakes", RENDERER, many),
-    greeting("lies_in_the_handshake", BOTH, lies),
-    greeting("says_noise_in_the_handshake", BOTH, noise),
+    greeting("lies_in_the_handshake", BOTH, lies).in_forms(12),
+    greeting("says_noise_in_the_handshake", BOTH, noise).in_forms(2),
 ];
 
 /// A packet that is not allowed, or terms that cannot be.

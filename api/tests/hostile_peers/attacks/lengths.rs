@@ -5,9 +5,9 @@ use crate::wire::Record;
 use crate::wire::peer::{CALL, MESSAGE, NAMES, PADDING, PING, Peer, block};
 
 pub const ATTACKS: &[Attack] = &[
-    attack("forges_the_length_of_a_frame", Verdict::Punished(&["frame", "padding"]), frame),
-    attack("forges_the_place_of_a_block", Verdict::Punished(&["block", "message", "place", "memory"]), place),
-    attack("forges_lengths_in_an_archive", Verdict::Punished(&["names"]), archive),
+    attack("forges_the_length_of_a_frame", Verdict::Punished(&["frame", "padding"]), frame).in_forms(5),
+    attack("forges_the_place_of_a_block", Verdict::Punished(&["block", "message", "place", "memory"]), place).in_forms(10),
+    attack("forges_lengths_in_an_archive", Verdict::Punished(&["names"]), archive).in_forms(6),
 ];
 
 fn frame(peer: &mut Peer, turn: &mut Turn) {
@@ -57,7 +57,7 @@ fn place(peer: &mut Peer, turn: &mut Turn) {
         8 => block(extent, 1, 0, 16)[..31].to_vec(),
         _ => Record::default().bytes(&block(extent, 1, 0, 16)).u64(0).0,
     };
-    match turn.number % 3 {
+    match turn.random.below(3) {
         0 => peer.publish(MESSAGE, PING, 1, &location),
         1 => peer.publish(CALL, crate::wire::peer::ASK, 1, &Record::default().u64(65).u64(0).bytes(&location).0),
         _ => peer.publish(MESSAGE, PING, 3, &location),

@@ -8,12 +8,12 @@ use crate::wire::peer::{EXTENT, MESSAGE, PING, Peer, RETIRE, SEALED, block, seal
 use crate::wire::{Record, sys, u64_at};
 
 pub const ATTACKS: &[Attack] = &[
-    attack("retires_what_it_never_gave", Verdict::Punished(&["memory number", "number of 8"]), retires),
+    attack("retires_what_it_never_gave", Verdict::Punished(&["memory number", "number of 8"]), retires).in_forms(3),
     attack("passes_and_retires_without_end", Verdict::Ignored, passes_and_retires),
-    attack("passes_memory_wrongly", Verdict::Punished(&["memory", "pieces of memory", "packet"]), passes_wrongly),
-    attack("names_sealed_memory_wrongly", Verdict::Punished(&["memory", "message"]), names_wrongly),
-    attack("gives_back_what_it_does_not_have", Verdict::Punished(&["g", "back"]), gives_back_wrongly),
-    attack("gives_blocks_back_twice", Verdict::Punished(&["back"]), gives_back_twice),
+    attack("passes_memory_wrongly", Verdict::Punished(&["memory", "pieces of memory", "packet"]), passes_wrongly).in_forms(9),
+    attack("names_sealed_memory_wrongly", Verdict::Punished(&["memory", "message"]), names_wrongly).in_forms(6),
+    attack("gives_back_what_it_does_not_have", Verdict::Punished(&["g", "back"]), gives_back_wrongly).in_forms(4),
+    attack("gives_blocks_back_twice", Verdict::Punished(&["back"]), gives_back_twice).in_forms(3),
 ];
 
 fn retires(peer: &mut Peer, turn: &mut Turn) {

@@ -19,6 +19,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use crate::seed::Random;
+use crate::supervise::Plan;
 use crate::support::common::say;
 use crate::wire::handshake::{self, Terms};
 use crate::wire::peer::{ASK, NAMES, PING, Peer, Side};
@@ -53,6 +54,14 @@ pub struct Attack {
     pub sides: &'static [Side],
     pub verdict: Verdict,
     pub act: Act,
+    /// In how many forms it comes, turn by turn; all of them are tried.
+    pub forms: usize,
+}
+
+impl Attack {
+    const fn in_forms(self, forms: usize) -> Self {
+        Self { forms, ..self }
+    }
 }
 
 pub const BOTH: &[Side] = &[Side::Renderer, Side::Main];
@@ -61,7 +70,7 @@ pub const MAIN: &[Side] = &[Side::Main];
 
 /// An attack from either side on a connection that works.
 const fn attack(name: &'static str, verdict: Verdict, act: fn(&mut Peer, &mut Turn)) -> Attack {
-    Attack { name, sides: BOTH, verdict, act: Act::Connected(act) }
+    Attack { name, sides: BOTH, verdict, act: Act::Connected(act), forms: 1 }
 }
 
 /// One file, one family.
@@ -104,7 +113,7 @@ impl Turn {
         while rounds % 16 != 0 || !peer.is_over() {
             act(peer, &mut self.random);
             rounds += 1;
-            if rounds == 64 {
+            if rounds == 4 {
                 self.struck();
             }
         }
@@ -138,7 +147,9 @@ impl Order {
 /// The hostile program. It ends by itself only if the victim does not do what it should.
 pub fn carry_out(order: &Order) -> ! {
     sys::pin(1);
-    sys::stand_back();
+    if Plan::from_environment().is_measured {
+        sys::stand_back();
+    }
     let directory = Path::new(&order.directory);
     let bound = (order.side == Side::Main).then(|| handshake::bind_as(directory, EVIL));
     say("ready");
@@ -161,8 +172,8 @@ pub fn carry_out(order: &Order) -> ! {
             Act::Connected(act) => act,
         };
         let Some(mut peer) = handshake::shake(socket, order.side, &terms) else {
-            // A renderer may be told to leave at any time.
-            assert_eq!(order.side, Side::Main, "the victim refused a good handshake");
+            // A renderer may be told to leave at any time, and on a busy machine this may be too slow for a main. If it
+            // were always refused, it would never strike, which the test does not let pass.
             continue;
         };
         let is_announced = peer.announce(PING, b"ping", b"slice<u8>", b"()")

@@ -14,7 +14,15 @@ pub const ATTACKS: &[Attack] = &[
         name: "sends_padding_without_end",
         sides: BOTH,
         verdict: Verdict::Ignored,
-        act: Act::ConnectedBy(|terms: &mut Terms| terms.shape.capacity = 32 << 20, pads),
+        act: Act::ConnectedBy(|terms: &mut Terms| terms.shape.capacity = 8 << 20, pads),
+        forms: 1,
+    },
+    Attack {
+        name: "sends_a_ring_of_padding_at_once",
+        sides: BOTH,
+        verdict: Verdict::Ignored,
+        act: Act::ConnectedBy(|terms: &mut Terms| terms.shape.capacity = 8 << 20, pads_at_once),
+        forms: 1,
     },
 ];
 
@@ -54,12 +62,27 @@ fn floods(peer: &mut Peer, turn: &mut Turn) {
     });
 }
 
-/// Frames that say nothing, in a ring that is as large as the victim admits.
+/// Frames that say nothing, in a ring that is as large as none needs.
 fn pads(peer: &mut Peer, turn: &mut Turn) {
     turn.until_over(peer, |peer, _| {
         for _ in 0..10_000 {
             peer.try_publish(PADDING, 0, 0, b"");
         }
+        peer.keep_up();
+    });
+}
+
+/// All that the ring holds becomes visible with one store, and can be skipped without end in one go.
+fn pads_at_once(peer: &mut Peer, turn: &mut Turn) {
+    turn.until_over(peer, |peer, _| {
+        let (begin, lines) = (peer.tail, peer.shape.capacity as u64 / 64 - 2);
+        for line in (0..lines).rev() {
+            peer.describe(begin + 64 * line, 48, PADDING, 0, 0);
+            peer.stamp(begin + 64 * line);
+        }
+        peer.tail += 64 * lines;
+        peer.ring_data();
+        peer.until_read();
         peer.keep_up();
     });
 }

@@ -89,7 +89,7 @@ pub fn mount_fuse(device: impl AsFd, place: &Path) -> bool {
 /// Leaves the processor to whoever else wants it.
 pub fn stand_back() {
     // SAFETY: takes numbers only.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
 }
 
 /// Keeps the calling thread, and those that it starts from now on, on one of the cores that this process may use: the
