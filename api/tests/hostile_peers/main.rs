@@ -80,5 +80,17 @@ macro_rules! families {
 }
 
 families!(
-    scribble, heads, bits, payloads, bells, space, calls, channels, handshakes, descriptors, memories, lengths, one_way
+    scribble,
+    heads,
+    bits,
+    payloads,
+    bells,
+    space,
+    calls,
+    channels,
+    handshakes,
+    descriptors,
+    memories,
+    lengths,
+    one_way
 );

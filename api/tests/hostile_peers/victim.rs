@@ -48,7 +48,7 @@ macro_rules! small {
             .reply_slots(4)
             .backlog_limit(256 << 10)
             .extent_size(64 << 10)
-            .arena_limit(256 << 10)
+            .arena_limit(4 << 20)
             .message_limit(1 << 20)
             .arena_idle(Duration::from_millis(50))
             .handshake_deadline($crate::victim::HANDSHAKE)

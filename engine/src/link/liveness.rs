@@ -178,9 +178,14 @@ impl Link {
         let _ = self.sockets.with(|open| epoll.remove(open.bell.as_fd()));
     }
 
-    /// Empties the bell's socket, so that the next ring is seen. Whether the peer's end of it is gone.
+    /// Empties the bell's socket, so that the next ring is seen. Whether it will not be: the peer's end of it is gone, or
+    /// the peer broke the protocol.
     pub(crate) fn drain_bell(&self) -> bool {
-        self.sockets.with(|open| socket::drain_bell(open.bell.as_fd()).hung_up).unwrap_or(true)
+        let Some(drained) = self.sockets.with(|open| socket::drain_bell(open.bell.as_fd())) else { return true };
+        if drained.brought_descriptors {
+            self.disconnect(Disconnect::violation("it passed descriptors with a ring of the bell, which brings none"));
+        }
+        drained.hung_up || drained.brought_descriptors
     }
 
     /// The peer closed its end of the bell: it left, or died, or broke the protocol, which makes no difference.

@@ -1,4 +1,4 @@
-//! Misuses bells, waiters and shared descriptors. None of it is against a rule that could be looked after: what a peer
+//! Misuses bells, waiters and shared descriptors. Little of it is against a rule that could be looked after: what a peer
 //! makes of its own wake-ups is its own affair. The victim must not sleep through anything else.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{OFlags, fcntl_setfl};
 
-use super::{Attack, BOTH, Act, MAIN, Turn, Verdict, attack};
+use super::{Act, Attack, BOTH, MAIN, RENDERER, Turn, Verdict, attack};
 use crate::wire::handshake::{Terms, borrowed};
 use crate::wire::outbox::{self, BLOCKS_ARMED, DATA_ARMED, DATA_BELL, SPACE_ARMED, SPACE_BELL, SPACE_WANTED, WAITING};
 use crate::wire::peer::{MESSAGE, PING, Peer};
@@ -17,13 +17,27 @@ pub const ATTACKS: &[Attack] = &[
     attack("arms_madly", Verdict::Ignored, arms_madly),
     attack("requeues_waiters", Verdict::Ignored, requeues),
     attack("fills_the_bell_socket", Verdict::Ignored, fills_the_bell),
-    attack("rings_with_descriptors", Verdict::Ignored, rings_with_descriptors),
+    Attack {
+        name: "rings_with_descriptors",
+        sides: RENDERER,
+        verdict: Verdict::Punished(&["ring of the bell"]),
+        act: Act::Connected(rings_with_descriptors),
+        forms: 1,
+    },
+    Attack {
+        name: "rings_a_renderer_with_descriptors",
+        sides: MAIN,
+        // One that waits on words alone never reads them.
+        verdict: Verdict::Either,
+        act: Act::Connected(rings_with_descriptors),
+        forms: 1,
+    },
     attack("drains_the_bell_socket", Verdict::Ignored, drains_the_bell),
     attack("changes_status_flags", Verdict::Ignored, changes_flags),
     Attack {
         name: "asks_for_credentials_on_the_victim_s_bell",
         sides: MAIN,
-        verdict: Verdict::Ignored,
+        verdict: Verdict::Either,
         act: Act::Connected(changes_socket_options),
         forms: 1,
     },

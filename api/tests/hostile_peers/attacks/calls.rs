@@ -8,7 +8,7 @@ pub const ATTACKS: &[Attack] = &[
     attack("answers_calls_never_made", Verdict::Ignored, unasked),
     attack("answers_twice", Verdict::Ignored, twice),
     attack("answers_in_the_wrong_slot", Verdict::Ignored, wrong_slot),
-    attack("answers_badly", Verdict::Punished(&["reply", "answer"]), badly).in_forms(10),
+    attack("answers_badly", Verdict::Punished(&["reply", "answer", "place", "location", "memory"]), badly).in_forms(10),
     attack("abandons_calls_never_made", Verdict::Ignored, abandons),
     attack("calls_again_before_the_answer", Verdict::Ignored, calls_again),
     attack("calls_wrongly", Verdict::Punished(&["call", "slot", "number of 8"]), calls_wrongly).in_forms(5),

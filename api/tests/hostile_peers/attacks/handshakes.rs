@@ -113,8 +113,7 @@ fn many(socket: &OwnedFd, _: Side, turn: &mut Turn) {
         .map_while(|_| {
             let family = rustix::net::AddressFamily::UNIX;
             let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-            let socket =
-                rustix::net::socket_with(family, rustix::net::SocketType::SEQPACKET, flags, None).unwrap();
+            let socket = rustix::net::socket_with(family, rustix::net::SocketType::SEQPACKET, flags, None).unwrap();
             // The queue may be full.
             rustix::net::connect(&socket, &address).ok().map(|()| socket)
         })
@@ -129,7 +128,8 @@ fn many(socket: &OwnedFd, _: Side, turn: &mut Turn) {
 fn lies(socket: &OwnedFd, side: Side, turn: &mut Turn) {
     let Some(mut first) = First::new(socket, side, &Terms::default()) else { return };
     // Neither the capabilities, which may be anything, nor the endpoint, nor the last number.
-    let fields = [(0, 8), (8, 4), (12, 4), (16, 4), (24, 8), (40, 8), (48, 8), (56, 4), (60, 4), (64, 8), (72, 8), (80, 8)];
+    let fields =
+        [(0, 8), (8, 4), (12, 4), (16, 4), (24, 8), (40, 8), (48, 8), (56, 4), (60, 4), (64, 8), (72, 8), (80, 8)];
     let (at, len) = fields[turn.number % fields.len()];
     match at {
         // Within bounds, most numbers are good; these are not.

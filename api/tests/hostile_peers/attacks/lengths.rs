@@ -6,7 +6,12 @@ use crate::wire::peer::{CALL, MESSAGE, NAMES, PADDING, PING, Peer, block};
 
 pub const ATTACKS: &[Attack] = &[
     attack("forges_the_length_of_a_frame", Verdict::Punished(&["frame", "padding"]), frame).in_forms(5),
-    attack("forges_the_place_of_a_block", Verdict::Punished(&["block", "message", "place", "memory"]), place).in_forms(10),
+    attack(
+        "forges_the_place_of_a_block",
+        Verdict::Punished(&["block", "message", "place", "memory", "location"]),
+        place,
+    )
+    .in_forms(10),
     attack("forges_lengths_in_an_archive", Verdict::Punished(&["names"]), archive).in_forms(6),
 ];
 
@@ -29,7 +34,8 @@ fn frame(peer: &mut Peer, turn: &mut Turn) {
             peer.forge(49, MESSAGE, PING, 0);
         }
         _ => {
-            // Padding all the way round, into what was not read yet.
+            // Padding all the way round, more than there can be space for.
+            peer.until_read();
             let tail = peer.tail;
             for line in (0..peer.shape.capacity as u64 / 64).rev() {
                 peer.describe(tail + 64 * line, 48, PADDING, 0, 0);

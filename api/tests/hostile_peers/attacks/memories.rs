@@ -10,7 +10,8 @@ use crate::wire::{Record, sys, u64_at};
 pub const ATTACKS: &[Attack] = &[
     attack("retires_what_it_never_gave", Verdict::Punished(&["memory number", "number of 8"]), retires).in_forms(3),
     attack("passes_and_retires_without_end", Verdict::Ignored, passes_and_retires),
-    attack("passes_memory_wrongly", Verdict::Punished(&["memory", "pieces of memory", "packet"]), passes_wrongly).in_forms(9),
+    attack("passes_memory_wrongly", Verdict::Punished(&["memory", "pieces of memory", "packet"]), passes_wrongly)
+        .in_forms(9),
     attack("names_sealed_memory_wrongly", Verdict::Punished(&["memory", "message"]), names_wrongly).in_forms(6),
     attack("gives_back_what_it_does_not_have", Verdict::Punished(&["g", "back"]), gives_back_wrongly).in_forms(4),
     attack("gives_blocks_back_twice", Verdict::Punished(&["back"]), gives_back_twice).in_forms(3),
@@ -40,9 +41,8 @@ fn passes_and_retires(peer: &mut Peer, turn: &mut Turn) {
 
 fn passes_wrongly(peer: &mut Peer, turn: &mut Turn) {
     let (memory, _map) = sealed_memory(peer.limits.extent);
-    let packet = |number: u64, kind: u32, zero: u32| {
-        Record::default().bytes(b"MEMITMEM").u64(number).u32(kind).u32(zero).0
-    };
+    let packet =
+        |number: u64, kind: u32, zero: u32| Record::default().bytes(b"MEMITMEM").u64(number).u32(kind).u32(zero).0;
     let one = &[memory.as_fd()][..];
     let send = |bytes: &[u8], fds: &[_]| sys::send(&peer.socket, bytes, fds).unwrap();
     match turn.number % 9 {

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsRawFd;
 
-use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, SealFlags, fallocate, fcntl_add_seals, fchmod, ftruncate, openat};
+use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals, ftruncate, openat};
 
 use super::{Attack, Turn, Verdict, attack};
 use crate::wire::map::Map;

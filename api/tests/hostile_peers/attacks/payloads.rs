@@ -6,10 +6,10 @@ use std::thread;
 
 use super::{Attack, Turn, Verdict, attack};
 use crate::seed::Random;
+use crate::wire::Record;
 use crate::wire::map::Map;
 use crate::wire::outbox::write_sealed;
 use crate::wire::peer::{MESSAGE, NAMES, PING, Peer, SEALED, block, sealed};
-use crate::wire::Record;
 
 pub const ATTACKS: &[Attack] = &[
     attack("changes_a_payload_in_its_frame", Verdict::Either, in_the_frame),
@@ -84,7 +84,7 @@ fn in_the_frame(peer: &mut Peer, turn: &mut Turn) {
 
 fn in_the_block(peer: &mut Peer, turn: &mut Turn) {
     let (extent, map) = peer.extent();
-    let archive = names(&TEXTS.repeat(600));
+    let archive = names(&TEXTS.repeat(100));
     map.write(0, &archive);
     let mut generation = 0;
     turn.until_over(peer, |peer, random| {
@@ -99,7 +99,7 @@ fn in_the_block(peer: &mut Peer, turn: &mut Turn) {
 
 /// The kernel lets nobody do it, which is what reading in place rests on.
 fn in_sealed_memory(peer: &mut Peer, turn: &mut Turn) {
-    let archive = names(&TEXTS.repeat(600));
+    let archive = names(&TEXTS.repeat(20));
     turn.until_over(peer, |peer, random| {
         let fd = write_sealed(&archive);
         peer.memories += 1;

@@ -75,6 +75,8 @@ fn pads(peer: &mut Peer, turn: &mut Turn) {
 /// All that the ring holds becomes visible with one store, and can be skipped without end in one go.
 fn pads_at_once(peer: &mut Peer, turn: &mut Turn) {
     turn.until_over(peer, |peer, _| {
+        // It would write over what was not read yet, and hear no more of it.
+        peer.until_read();
         let (begin, lines) = (peer.tail, peer.shape.capacity as u64 / 64 - 2);
         for line in (0..lines).rev() {
             peer.describe(begin + 64 * line, 48, PADDING, 0, 0);

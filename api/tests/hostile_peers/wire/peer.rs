@@ -244,8 +244,7 @@ impl Peer {
 
     /// The second word of a frame.
     pub fn describe(&self, position: u64, len: usize, kind: u8, channel: u16, flags: u8) {
-        let word =
-            u64::from(len as u32) | u64::from(channel) << 32 | u64::from(kind) << 48 | u64::from(flags) << 56;
+        let word = u64::from(len as u32) | u64::from(channel) << 32 | u64::from(kind) << 48 | u64::from(flags) << 56;
         self.own.store(self.at(position) + 8, word);
     }
 
