@@ -23,4 +23,5 @@ if ((status != 0)); then
     echo "hostile: FAILED after $attacks attacks in $runs runs; replay one with MEMIT_HOSTILE_ATTACK=NAME $0 SEED"
     exit "$status"
 fi
-echo "hostile: $attacks attacks in $runs runs, $strikes strikes or more, all withstood, $((SECONDS - started)) s"
+unmeasured=$(grep -ac "not measured" "$log" || true)
+echo "hostile: $attacks attacks in $runs runs ($((runs - unmeasured)) of them measured), $strikes strikes or more, all withstood, $((SECONDS - started)) s"

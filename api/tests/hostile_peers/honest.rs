@@ -24,7 +24,12 @@ pub struct Time {
     whole: Duration,
     /// What its two threads stood in line for a processor meanwhile.
     in_line: Duration,
+    /// What the victim's stood in line for the core that nobody else of this program has.
+    displaced: Duration,
 }
+
+/// Longer than it takes to wake a thread on a core that is free.
+const DISPLACED: Duration = Duration::from_micros(250);
 
 impl Time {
     pub fn whole(&self) -> Duration {
@@ -46,19 +51,26 @@ impl Times {
         self.0.extend(other.0);
     }
 
-    pub fn len(&self) -> usize {
-        self.0.len()
+    /// Whether programs that have nothing to do with this one took the victim's core so often that what these times say
+    /// about their last hundredth is theirs.
+    pub fn are_disturbed(&self) -> bool {
+        let displaced = self.0.iter().filter(|time| time.displaced > DISPLACED).count();
+        displaced * 500 > self.0.len()
     }
 
-    pub fn longest(&self, of: fn(&Time) -> Duration) -> Duration {
-        self.0.iter().map(of).max().unwrap_or_default()
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// The time that all but one in a hundred do not pass.
     pub fn p99(&self, of: fn(&Time) -> Duration) -> Duration {
         let mut times: Vec<Duration> = self.0.iter().map(of).collect();
         times.sort_unstable();
-        times[times.len() * 99 / 100]
+        times.get(times.len() * 99 / 100).copied().unwrap_or_default()
     }
 }
 
@@ -217,13 +229,15 @@ impl Pinger {
         times.0.push(self.time(start));
     }
 
-    fn start(&self) -> (Instant, Duration) {
+    fn start(&self) -> (Instant, Vec<Duration>) {
         let waited = self.threads.so_far();
         (Instant::now(), waited)
     }
 
-    fn time(&self, (began, waited): (Instant, Duration)) -> Time {
+    fn time(&self, (began, before): (Instant, Vec<Duration>)) -> Time {
         let whole = began.elapsed();
-        Time { whole, in_line: self.threads.so_far() - waited }
+        let waited: Vec<Duration> =
+            self.threads.so_far().iter().zip(before).map(|(now, before)| now.saturating_sub(before)).collect();
+        Time { whole, in_line: waited.iter().sum(), displaced: waited.last().copied().unwrap_or_default() }
     }
 }

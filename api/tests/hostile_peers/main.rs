@@ -10,7 +10,9 @@
 //! take no more than three times as long as between the attacks, in the same run. The victim's dispatching thread has a core
 //! for itself, as far as this program goes; everybody else has another, and the attacker yields to them there. What the two
 //! threads of a round trip waited for a processor is left out (see [`waiting`]): what is measured is what the attack makes
-//! memit do, not what a scheduler makes of programs that never sleep. `MEMIT_HOSTILE_SEED` replays a seed, `MEMIT_HOSTILE_ATTACK` chooses attacks.
+//! memit do, not what a scheduler makes of programs that never sleep. Where programs other than these take the core of the
+//! dispatching thread, the last hundredth is theirs; such windows are left out, and a run without another says that it was
+//! not measured. `MEMIT_HOSTILE_SEED` replays a seed, `MEMIT_HOSTILE_ATTACK` chooses attacks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation, unreachable_pub)]
 
 #[path = "../support/mod.rs"]

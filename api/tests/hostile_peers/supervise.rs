@@ -155,10 +155,10 @@ impl Scene {
         let what = format!("{} as {side:?}, seed {seed}", attack.name);
         let before = self.settle(None, &what);
         let (mut calm, mut attacked) = (Times::default(), Times::default());
-        let (mut strikes, mut ends) = (0, Vec::new());
+        let (mut strikes, mut trips, mut ends) = (0, 0, Vec::new());
         for round in 0..plan.rounds {
             self.victim.tell("busy");
-            calm.add(self.honest.measure(plan.window));
+            let without = self.honest.measure(plan.window);
             let directory = self.directory.path().to_str().unwrap().to_owned();
             let order = Order { directory, attack: *attack, side, seed: seed.wrapping_add(round as u64) };
             let mut attacker = Process::start("attacker", &order.to_line());
@@ -166,7 +166,12 @@ impl Scene {
             if side == Side::Main {
                 self.victim.tell("connect");
             }
-            attacked.add(self.honest.measure(plan.window));
+            let under = self.honest.measure(plan.window);
+            trips += without.len() + under.len();
+            if !without.are_disturbed() && !under.are_disturbed() {
+                calm.add(without);
+                attacked.add(under);
+            }
             Honest::visit(&self.directory);
             strikes += self.count_strikes(&mut attacker, if round == 0 { attack.forms } else { 1 }, &what);
             drop(attacker);
@@ -184,19 +189,22 @@ impl Scene {
             let grown = after.resident.saturating_sub(before.resident);
             assert!(grown <= KEPT, "{what}: memory has grown by {grown} bytes, {before:?} to {after:?}");
         }
-        let (was, is) = (calm.p99(Time::own), attacked.p99(Time::own));
-        println!(
-            "attack {what}: {strikes} strikes, {} ends; p99 of {} round trips {} us without it and {} us under it, with the \
-             time in line for a processor {} and {} us, longest {} us",
-            ends.len(),
-            calm.len() + attacked.len(),
-            was.as_micros(),
-            is.as_micros(),
-            calm.p99(Time::whole).as_micros(),
-            attacked.p99(Time::whole).as_micros(),
-            attacked.longest(Time::own).as_micros(),
-        );
-        if plan.is_measured {
+        println!("attack {what}: {strikes} strikes, {} ends, {trips} honest round trips, {}", ends.len(), {
+            if calm.is_empty() {
+                "not measured, since other programs have this machine".to_owned()
+            } else {
+                let both = |of: fn(&Time) -> Duration| {
+                    format!(
+                        "{} us without it and {} us under it",
+                        calm.p99(of).as_micros(),
+                        attacked.p99(of).as_micros()
+                    )
+                };
+                format!("p99 {}, with the time in line for a processor {}", both(Time::own), both(Time::whole))
+            }
+        });
+        if plan.is_measured && !calm.is_empty() {
+            let (was, is) = (calm.p99(Time::own), attacked.p99(Time::own));
             assert!(is <= was * SLOWER, "{what}: the p99 of an honest round trip rose from {was:?} to {is:?}");
         }
     }

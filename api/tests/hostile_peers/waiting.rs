@@ -18,8 +18,8 @@ impl Waiting {
         Self(threads.iter().filter_map(open).collect())
     }
 
-    /// All of them together, since they began.
-    pub fn so_far(&self) -> Duration {
+    /// Each of them, since it began.
+    pub fn so_far(&self) -> Vec<Duration> {
         let nanoseconds = |file: &File| {
             let mut text = [0; 80];
             let len = file.read_at(&mut text, 0).unwrap_or(0);
@@ -27,7 +27,7 @@ impl Waiting {
             let text = std::str::from_utf8(&text[..len]).unwrap_or_default();
             text.split(' ').nth(1).and_then(|number| number.parse::<u64>().ok()).unwrap_or(0)
         };
-        Duration::from_nanos(self.0.iter().map(nanoseconds).sum())
+        self.0.iter().map(nanoseconds).map(Duration::from_nanos).collect()
     }
 }
 

@@ -159,7 +159,6 @@ impl Link {
         if let Some(open) = open {
             for socket in [open.socket.as_fd(), open.bell.as_fd()] {
                 socket::hang_up(socket);
-                socket::drop_unheard(socket);
             }
         }
         self.backlog.lock().clear();

@@ -23,6 +23,7 @@ use crate::config::{Config, Credentials};
 use crate::outbox::{Geometry, Limits, OwnOutbox, PeerOutbox};
 use crate::sys::discard::discard;
 use crate::sys::fork::{Epoch, ForkFd};
+use crate::sys::peer_socket::PeerSocket;
 use crate::sys::socket::{self, Received};
 use crate::sys::{epoll, pidfd};
 use crate::watcher::{self, Readiness, TimerId, WatchId, Watched};
@@ -91,7 +92,7 @@ struct HalfOpen {
     side: MainSide,
     offer: Option<Offer>,
     // Last: it is not watched any more when it is closed, and when the client sees the end, all else is gone.
-    socket: ForkFd,
+    socket: PeerSocket,
 }
 
 /// What main has sent with its Welcome.
@@ -99,7 +100,7 @@ struct HalfOpen {
 struct Offer {
     own: Arc<OwnOutbox>,
     peer: Arc<PeerOutbox>,
-    bell: ForkFd,
+    bell: PeerSocket,
     seat: Seat,
     renderer_id: u64,
     peer_endpoint: u64,
@@ -284,7 +285,7 @@ impl Acceptor {
 
     /// Looks at who has come, and begins a handshake.
     fn greet(&self, socket: OwnedFd) {
-        let socket = ForkFd::new(socket);
+        let socket = PeerSocket::new(socket);
         let Ok(credentials) = pidfd::peer_credentials(socket.as_fd()) else { return };
         if let Err(stranger) = self.gate.admit(&credentials) {
             return self.refuse(&socket, &stranger.into());
@@ -404,7 +405,7 @@ impl Acceptor {
         socket::send(handshake.socket.as_fd(), &welcome.to_bytes(), &[own_fd.as_fd(), their_bell.as_fd()])
             .map_err(|error| no_resources("send Welcome", &error))?;
         let Terms { endpoint: peer_endpoint, payloads, .. } = theirs;
-        let bell = ForkFd::new(bell);
+        let bell = PeerSocket::new(bell);
         handshake.offer = Some(Offer { own, peer, bell, seat, renderer_id, peer_endpoint, payloads, barriers });
         Ok(())
     }
@@ -435,7 +436,7 @@ impl Acceptor {
     }
 
     /// Tells a client why it is not wanted.
-    fn refuse(&self, socket: &ForkFd, refusal: &Refusal) {
+    fn refuse(&self, socket: &PeerSocket, refusal: &Refusal) {
         /// What a client can have sent by then; whatever it is, it is not worth more.
         const PACKETS: usize = 8;
         tracing::debug!(name = %self.name, code = ?refusal.code, %refusal, "refused a connection");

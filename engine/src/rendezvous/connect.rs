@@ -20,6 +20,7 @@ use crate::error::Disconnect;
 use crate::outbox::{CreateError, Limits, OutboxRejected, OwnOutbox, PeerOutbox};
 use crate::sys::discard::discard;
 use crate::sys::fork::ForkFd;
+use crate::sys::peer_socket::PeerSocket;
 use crate::sys::pidfd;
 use crate::sys::socket::{self, Cut, Received};
 
@@ -238,14 +239,14 @@ pub(crate) fn connect(name: &str, config: &Config, endpoint: u64) -> Result<Admi
 }
 
 /// A connected socket, before anything was said.
-fn reach_main(name: &Name, config: &Config, deadline: Instant) -> Result<ForkFd, ConnectError> {
+fn reach_main(name: &Name, config: &Config, deadline: Instant) -> Result<PeerSocket, ConnectError> {
     // With a hook, the listening process itself is judged by it. The directory is private to its owner then too, so
     // nobody but that user, and root, can have put a socket there.
     let owner = if config.authorize.is_some() { Owner::Anyone } else { Owner::Us };
     let not_running = |path| ConnectError::NotRunning { name: name.to_string(), path };
     let dir = RuntimeDir::open_existing(config, owner)?.map_err(|path| not_running(path.join(name.socket())))?;
     let address = dir.address(&name.socket()).map_err(failed("address the socket"))?;
-    let socket = ForkFd::new(socket::seqpacket(true).map_err(failed("make a socket"))?);
+    let socket = PeerSocket::new(socket::seqpacket(true).map_err(failed("make a socket"))?);
     loop {
         let remaining = deadline.saturating_duration_since(Instant::now());
         match socket::connect(socket.as_fd(), &address, remaining) {
@@ -260,7 +261,7 @@ fn reach_main(name: &Name, config: &Config, deadline: Instant) -> Result<ForkFd,
 
 /// The connection while it is being established.
 struct Line {
-    socket: ForkFd,
+    socket: PeerSocket,
     pidfd: ForkFd,
     deadline: Instant,
     patience: Duration,
@@ -321,7 +322,7 @@ impl Line {
         outbox: OwnedFd,
         bell: OwnedFd,
         config: &Config,
-    ) -> Result<(Arc<PeerOutbox>, ForkFd), ConnectError> {
+    ) -> Result<(Arc<PeerOutbox>, PeerSocket), ConnectError> {
         let checked = PeerOutbox::accept(outbox, Limits { max_size: config.max_peer_outbox })
             .map_err(|error| (Refusal::new(RefusalCode::BadOutbox, 0, 0, &error), ConnectError::from(error)))
             .and_then(|peer| {
@@ -332,7 +333,7 @@ impl Line {
                 Ok(peer)
             });
         match checked {
-            Ok(peer) => Ok((peer, ForkFd::new(bell))),
+            Ok(peer) => Ok((peer, PeerSocket::new(bell))),
             Err((refusal, error)) => {
                 discard(bell);
                 self.refuse(&refusal);

@@ -20,6 +20,7 @@ use crate::config::{Config, Credentials, WaitStrategy};
 use crate::outbox::{Geometry, OwnOutbox, PeerOutbox};
 use crate::sys::barrier::{self, Barrier};
 use crate::sys::fork::ForkFd;
+use crate::sys::peer_socket::PeerSocket;
 
 mod accept;
 mod connect;
@@ -65,9 +66,9 @@ pub(crate) struct Admitted {
     pub(crate) own: Arc<OwnOutbox>,
     pub(crate) peer: Arc<PeerOutbox>,
     /// For farewells, and for the hang-up.
-    pub(crate) socket: ForkFd,
+    pub(crate) socket: PeerSocket,
     /// One end of the descriptor bell, a pair of SEQPACKET sockets.
-    pub(crate) bell: ForkFd,
+    pub(crate) bell: PeerSocket,
     /// Readable when the peer's process has ended; never, where there is no such descriptor to be had.
     pub(crate) pidfd: ForkFd,
     /// Who the peer was when it connected, or, of a main, when it bound.

@@ -41,6 +41,8 @@ pub(crate) struct Packet {
     pub(crate) is_cut: bool,
     /// Some of what came with it could not be had.
     pub(crate) lacks_descriptors: bool,
+    /// Anything came with it: descriptors, or what the socket's options ask for.
+    pub(crate) is_accompanied: bool,
 }
 
 /// Receives one packet, without waiting.
@@ -67,6 +69,7 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, E
         descriptors: descriptors(&message),
         is_cut: message.msg_flags & libc::MSG_TRUNC != 0,
         lacks_descriptors: message.msg_flags & libc::MSG_CTRUNC != 0,
+        is_accompanied: message.msg_controllen != 0,
     })
 }
 

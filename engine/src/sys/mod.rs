@@ -9,6 +9,7 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod map;
 pub(crate) mod memfd;
+pub(crate) mod peer_socket;
 pub(crate) mod pidfd;
 pub(crate) mod sigmask;
 pub(crate) mod socket;

@@ -183,7 +183,7 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received,
         Err(Errno::CONNRESET) => ancillary::receive(fd, buffer),
         outcome => outcome,
     };
-    let Packet { len, descriptors, is_cut, lacks_descriptors } = match packet {
+    let Packet { len, descriptors, is_cut, lacks_descriptors, .. } = match packet {
         Ok(packet) => packet,
         Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
         Err(error) => return Err(error),
@@ -301,14 +301,6 @@ pub(crate) fn stop_receiving(fd: BorrowedFd<'_>) {
 pub(crate) fn hang_up(fd: BorrowedFd<'_>) {
     // It fails only if the connection is over, which is what is wanted.
     let _ = net::shutdown(fd, Shutdown::Both);
-}
-
-/// Drops what is queued on a socket that was hung up, so that closing it does not wait: the kernel would close the
-/// descriptors that came with it.
-pub(crate) fn drop_unheard(fd: BorrowedFd<'_>) {
-    while let Ok(Received::Packet { descriptors, .. }) = receive(fd, &mut [0; 8]) {
-        descriptors.into_iter().for_each(discard);
-    }
 }
 
 #[cfg(test)]
@@ -536,7 +528,7 @@ mod tests {
         const SO_PASSPIDFD: libc::c_int = 76;
         let (a, b) = pair().unwrap();
         for option in [libc::SO_PASSCRED, SO_PASSPIDFD] {
-            let (one, len) = (1_i32, size_of::<i32>() as libc::socklen_t);
+            let (one, len) = (1_i32, 4);
             #[allow(unsafe_code)]
             // SAFETY: reads the one number. A kernel without the option refuses it, and there is nothing to be seen.
             unsafe {

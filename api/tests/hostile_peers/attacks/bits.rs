@@ -38,7 +38,7 @@ fn frame(peer: &mut Peer, turn: &mut Turn) {
     peer.own.store(at, peer.own.load(at) ^ 1 << (bit % 64));
     peer.ring_data();
     turn.struck();
-    let _ = peer.rest();
+    peer.rest();
 }
 
 /// One bit of an archive that is in order otherwise.

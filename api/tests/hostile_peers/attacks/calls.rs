@@ -67,7 +67,7 @@ fn wrong_slot(peer: &mut Peer, turn: &mut Turn) {
     turn.until_over(peer, |peer, _| {
         let Some(id) = next_call(peer) else { return peer.rest() };
         let slots = slots(peer);
-        peer.answer((id as usize & 63) + 1 & (slots - 1), id, 1, 0, 3, b"yes");
+        peer.answer(((id as usize & 63) + 1) % slots, id, 1, 0, 3, b"yes");
     });
 }
 

@@ -26,6 +26,7 @@ pub const ATTACKS: &[Attack] = &[
     greeting("passes_a_wrong_outbox", wrong_outbox).in_forms(FILES),
     greeting("passes_too_many_or_too_few_descriptors", wrong_number).in_forms(5),
     greeting("passes_files_whose_close_waits", slow_outbox).in_forms(2),
+    greeting("queues_files_whose_close_waits", queued_files),
     attack("passes_a_wrong_extent", NOT_MEMORY, wrong_extent).in_forms(FILES),
     attack("passes_a_file_whose_close_waits_as_an_extent", NOT_MEMORY, slow_extent).in_forms(2),
 ];
@@ -120,7 +121,7 @@ fn lingering() -> (OwnedFd, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (other, _) = listener.accept().unwrap();
-    rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::from_secs(3))).unwrap();
+    rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::from_secs(60))).unwrap();
     stream.set_nonblocking(true).unwrap();
     let chunk = [0; 1 << 16];
     while rustix::io::write(&stream, &chunk).is_ok() {}
@@ -148,6 +149,20 @@ fn slow_outbox(socket: &OwnedFd, side: Side, turn: &mut Turn) {
     drop(first);
     expect_refusal(socket, &[BAD_OUTBOX], turn);
     drop(waits);
+}
+
+/// More packets than a victim reads before it refuses, each with a file that it would be the last to close.
+fn queued_files(socket: &OwnedFd, _: Side, turn: &mut Turn) {
+    let (file, waits) = slow_file(turn);
+    for _ in 0..40 {
+        if sys::send(socket, b"no hello", &[file.as_fd()]).is_err() {
+            break;
+        }
+    }
+    drop(file);
+    expect_refusal(socket, &[BAD_MESSAGE], turn);
+    // The file goes on waiting for as long as this process lives.
+    std::mem::forget(waits);
 }
 
 fn slow_extent(peer: &mut Peer, turn: &mut Turn) {

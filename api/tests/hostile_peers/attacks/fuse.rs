@@ -49,6 +49,7 @@ fn started() -> Option<PathBuf> {
         // Its end is that of this process.
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut said = server.stdout.take().unwrap();
@@ -70,16 +71,21 @@ fn started() -> Option<PathBuf> {
 pub fn serve(client: &str) {
     let device = openat(CWD, "/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok();
     let Some(device) = device.filter(|device| sys::mount_fuse(device, PLACE.as_ref())) else {
-        say(IS_MISSING);
+        tell(IS_MISSING);
         return;
     };
-    say(IS_MOUNTED);
+    tell(IS_MOUNTED);
     // When the attacker ends, however it does, this process ends, and with it every wait for an answer.
     std::thread::spawn(|| {
         let _ = stdin().read(&mut [0]);
         std::process::exit(0);
     });
     answer(File::from(device), client);
+}
+
+/// Tells the attacker, who may be gone already.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Answers what it takes to open a file, and the flushes of `client`, no others.

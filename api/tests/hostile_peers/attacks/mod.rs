@@ -110,7 +110,7 @@ impl Turn {
     /// Goes round until the victim hangs up, or this process is killed.
     fn until_over(&mut self, peer: &mut Peer, mut act: impl FnMut(&mut Peer, &mut Random)) {
         let mut rounds = 0_u32;
-        while rounds % 16 != 0 || !peer.is_over() {
+        while !rounds.is_multiple_of(16) || !peer.is_over() {
             act(peer, &mut self.random);
             rounds += 1;
             if rounds == 4 {

@@ -62,7 +62,7 @@ impl Bound {
 }
 
 /// The next packet, for which it waits; `None` at the end of the connection.
-pub fn next(socket: impl AsFd) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
+pub fn next(socket: impl AsFd) -> Option<sys::Packet> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match sys::receive(&socket) {

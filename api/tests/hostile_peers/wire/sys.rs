@@ -20,6 +20,9 @@ use rustix::net::{
 /// The most descriptors that the kernel lets a packet carry.
 pub const MOST_DESCRIPTORS: usize = 253;
 
+/// Bytes, and what came with them.
+pub type Packet = (Vec<u8>, Vec<OwnedFd>);
+
 /// Sends one packet without waiting.
 pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
@@ -32,7 +35,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> 
 }
 
 /// Receives one packet without waiting; `None` at the end of the connection.
-pub fn receive(socket: impl AsFd) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>, Errno> {
+pub fn receive(socket: impl AsFd) -> Result<Option<Packet>, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = vec![0; 512];
