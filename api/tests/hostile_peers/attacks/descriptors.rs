@@ -139,6 +139,11 @@ fn slow_file(turn: &Turn) -> (OwnedFd, Box<dyn Send>) {
     (file, Box::new(other))
 }
 
+/// Closes our copy. It may be the last one already.
+fn close_aside(file: OwnedFd) {
+    std::thread::spawn(move || drop(file));
+}
+
 fn slow_outbox(socket: &OwnedFd, side: Side, turn: &mut Turn) {
     let Some(mut first) = First::new(socket, side, &Terms::default()) else { return };
     let (file, waits) = slow_file(turn);
@@ -146,7 +151,7 @@ fn slow_outbox(socket: &OwnedFd, side: Side, turn: &mut Turn) {
     if sys::send(socket, &first.bytes, &first.descriptors()).is_err() {
         return;
     }
-    drop(first);
+    close_aside(first.outbox);
     expect_refusal(socket, &[BAD_OUTBOX], turn);
     drop(waits);
 }
@@ -159,7 +164,7 @@ fn queued_files(socket: &OwnedFd, _: Side, turn: &mut Turn) {
             break;
         }
     }
-    drop(file);
+    close_aside(file);
     expect_refusal(socket, &[BAD_MESSAGE], turn);
     // The file goes on waiting for as long as this process lives.
     std::mem::forget(waits);
@@ -168,7 +173,7 @@ fn queued_files(socket: &OwnedFd, _: Side, turn: &mut Turn) {
 fn slow_extent(peer: &mut Peer, turn: &mut Turn) {
     let (file, waits) = slow_file(turn);
     peer.pass(1, EXTENT, &file).unwrap();
-    drop(file);
+    close_aside(file);
     assert!(peer.is_punished(), "a descriptor of no memory went unpunished");
     drop(waits);
 }
