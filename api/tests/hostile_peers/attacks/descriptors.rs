@@ -156,11 +156,13 @@ fn slow_outbox(socket: &OwnedFd, side: Side, turn: &mut Turn) {
     drop(waits);
 }
 
-/// More packets than a victim reads before it refuses, each with a file that it would be the last to close.
+/// More packets than a victim reads before it refuses, and behind them a file that whoever closes the socket closes last.
 fn queued_files(socket: &OwnedFd, _: Side, turn: &mut Turn) {
     let (file, waits) = slow_file(turn);
-    for _ in 0..40 {
-        if sys::send(socket, b"no hello", &[file.as_fd()]).is_err() {
+    for packet in 0..20 {
+        let file = [file.as_fd()];
+        let files = if packet < 15 { &[] } else { &file[..] };
+        if sys::send(socket, b"no hello", files).is_err() {
             break;
         }
     }
