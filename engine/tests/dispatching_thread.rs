@@ -81,8 +81,9 @@ fn the_dispatching_thread_announces_while_another_waits_to() {
             link.announce(&second, Patience::ByPolicy).unwrap();
             link.send(11, b"from the dispatching thread", Patience::ByPolicy).unwrap();
             drop(dispatch);
-            let mut seen = Recorder::default();
-            let reader = scope.spawn(move || {
+            // The renderer stays until who waits has been told, whoever of the two goes on first.
+            let reader = scope.spawn(|| {
+                let mut seen = Recorder::default();
                 dispatch_until(&renderer, &mut seen, |seen| seen.announced.len() == 3);
                 seen
             });
