@@ -118,7 +118,7 @@ impl<'p> Model<'p> {
     }
 
     fn drain(&mut self) {
-        while self.receive() {}
+        while self.look(true) {}
         self.consumer.publish_head();
         assert_eq!(self.consumer.head(), self.consumer.published_head());
         if self.open.is_empty() {
@@ -127,10 +127,6 @@ impl<'p> Model<'p> {
     }
 
     /// Polls once and compares with the queue's first message, if its turn has come.
-    fn receive(&mut self) -> bool {
-        self.look(true)
-    }
-
     fn look(&mut self, release: bool) -> bool {
         while let Some(Entry::Aborted) = self.queue.front() {
             self.queue.pop_front();
@@ -187,7 +183,7 @@ impl<'p> Model<'p> {
             Operation::Exclusive(messages) => self.send_held(messages),
             Operation::Receive(times) => {
                 for _ in 0..times {
-                    self.receive();
+                    self.look(true);
                 }
             }
             Operation::Peek => {

@@ -49,22 +49,7 @@ pub(crate) struct Packet {
 /// Receives one packet, without waiting.
 pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, Errno> {
     let mut control = Control([MaybeUninit::uninit(); SPACE]);
-    let mut bytes = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    // SAFETY: all its fields are numbers and pointers, for which zero is a value.
-    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
-    message.msg_iov = &raw mut bytes;
-    message.msg_iovlen = 1;
-    message.msg_control = (&raw mut control).cast();
-    #[allow(clippy::useless_conversion, reason = "not a usize in every C library")]
-    {
-        message.msg_controllen = SPACE.try_into().map_err(|_| Errno::INVAL)?;
-    }
-    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: the message names buffers of the lengths that it says, which live on and which nobody else uses.
-    let received = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
-    let Ok(len) = usize::try_from(received) else {
-        return Err(last_error());
-    };
+    let (len, message) = receive_message(fd, buffer, &mut control.0, 0)?;
     Ok(Packet {
         len,
         descriptors: descriptors(&message),
@@ -73,8 +58,30 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, E
     })
 }
 
-fn last_error() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+/// What came, without waiting: bytes to `buffer`, and to `control` what came with them, as the message says.
+fn receive_message(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    control: &mut [MaybeUninit<u8>],
+    flags: libc::c_int,
+) -> Result<(usize, libc::msghdr), Errno> {
+    let mut bytes = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: all its fields are numbers and pointers, for which zero is a value.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_iov = &raw mut bytes;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    #[allow(clippy::useless_conversion, reason = "not a usize in every C library")]
+    {
+        message.msg_controllen = control.len().try_into().map_err(|_| Errno::INVAL)?;
+    }
+    let flags = flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the message names buffers of the lengths that it says, which live on and which nobody else uses.
+    let received = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
+    let Ok(len) = usize::try_from(received) else {
+        return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
+    };
+    Ok((len, message))
 }
 
 /// Whether a packet is queued on a socket of this process's own, also an empty one. Takes nothing out.
@@ -94,18 +101,9 @@ pub(crate) fn is_anything_queued(fd: BorrowedFd<'_>) -> bool {
 /// Whether what a receive would bring is a packet.
 fn peek(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     let mut control = Control([MaybeUninit::uninit(); SPACE]);
-    // SAFETY: all its fields are numbers and pointers, for which zero is a value.
-    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
-    message.msg_control = (&raw mut control).cast();
     // For credentials alone: copies of descriptors that find no room are let go, and the packet keeps its own.
-    message.msg_controllen = CREDENTIALS as _;
-    let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: the message names one buffer, which is longer than it says.
-    let received = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
-    if received < 0 {
-        return Err(last_error());
-    }
-    Ok(received > 0 || message.msg_controllen != 0 || message.msg_flags & libc::MSG_CTRUNC != 0)
+    let (len, message) = receive_message(fd, &mut [], &mut control.0[..CREDENTIALS], libc::MSG_PEEK)?;
+    Ok(len > 0 || message.msg_controllen != 0 || message.msg_flags & libc::MSG_CTRUNC != 0)
 }
 
 /// Takes all descriptors out of what came with a packet.
