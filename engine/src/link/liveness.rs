@@ -95,9 +95,9 @@ impl Sockets {
         }
     }
 
-    /// Rings the bell's socket; whether the ring will be heard, or nobody is left to hear it.
+    /// Rings the peer's bell; whether the ring will be heard, or nobody is left to hear it.
     pub(super) fn ring(&self) -> bool {
-        match self.with(|open| socket::ring_bell(open.bell.as_fd())) {
+        match self.with(|open| socket::ring_bell(open.peer_bell.as_fd())) {
             None | Some(Ok(())) => true,
             // The next message rings again. Of a peer that is gone the watcher tells.
             Some(Err(_)) => false,
@@ -169,18 +169,18 @@ impl Link {
         self.inbound.close();
     }
 
-    /// Has the bell's socket wake `epoll`, under `token`.
+    /// Has our bell wake `epoll`, under `token`.
     pub(crate) fn add_bell_to(&self, epoll: &Epoll, token: u64) -> std::io::Result<()> {
         self.sockets.with(|open| epoll.add(open.bell.as_fd(), token)).unwrap_or(Ok(()))
     }
 
-    /// Takes the bell's socket out of `epoll`.
+    /// Takes our bell out of `epoll`.
     pub(crate) fn remove_bell_from(&self, epoll: &Epoll) {
         let _ = self.sockets.with(|open| epoll.remove(open.bell.as_fd()));
     }
 
-    /// Empties the bell's socket, so that the next ring is seen. Whether it will not be: the peer's end of it is gone, or
-    /// the peer broke the protocol.
+    /// Empties our bell, so that the next ring is seen. Whether it will not be: the end that rings it is gone, or the peer
+    /// broke the protocol.
     pub(crate) fn drain_bell(&self) -> bool {
         let Some(drained) = self.sockets.with(|open| socket::drain_bell(open.bell.as_fd())) else { return true };
         if drained.brought_descriptors {
@@ -189,7 +189,7 @@ impl Link {
         drained.hung_up || drained.brought_descriptors
     }
 
-    /// The peer closed its end of the bell: it left, or died, or broke the protocol, which makes no difference.
+    /// The peer closed the end that rings our bell: it left, or died, or broke the protocol, which makes no difference.
     pub(crate) fn bell_hung_up(&self) {
         self.hear();
         self.disconnect(Disconnect::Died);

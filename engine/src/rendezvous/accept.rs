@@ -18,7 +18,7 @@ use super::name::Name;
 use super::payloads::PayloadTerms;
 use super::seats::{Seat, Seats};
 use super::state::{Barriers, FromRenderer, MainSide, Packet, Step};
-use super::{Admitted, Role, same_outbox, terms};
+use super::{Admitted, Role, outbox_and_bell, same_outbox, terms};
 use crate::config::{Config, Credentials};
 use crate::outbox::{Geometry, Limits, OwnOutbox, PeerOutbox};
 use crate::sys::discard::discard;
@@ -101,6 +101,7 @@ struct Offer {
     own: Arc<OwnOutbox>,
     peer: Arc<PeerOutbox>,
     bell: PeerSocket,
+    peer_bell: PeerSocket,
     seat: Seat,
     renderer_id: u64,
     peer_endpoint: u64,
@@ -344,10 +345,7 @@ impl Acceptor {
         let outcome = match handshake.side.receive(&packet, Instant::now()) {
             Step::Next(FromRenderer::Hello(terms)) => {
                 crash_point!("hello-received");
-                let mut descriptors = descriptors.into_iter();
-                let outbox = descriptors.next();
-                descriptors.for_each(discard);
-                match self.offer(&mut handshake, terms, outbox) {
+                match self.offer(&mut handshake, terms, descriptors) {
                     Ok(()) => return self.put_back(token, handshake),
                     Err(refusal) => Err(Some(refusal)),
                 }
@@ -385,10 +383,9 @@ impl Acceptor {
         state.half_open.insert(token, handshake);
     }
 
-    /// Answers a good Hello: takes the renderer's outbox, and only then makes main's.
-    fn offer(&self, handshake: &mut HalfOpen, theirs: Terms, outbox: Option<OwnedFd>) -> Result<(), Refusal> {
-        let missing = || Refusal::new(RefusalCode::BadMessage, 0, 1, "no descriptor came with Hello");
-        let outbox = outbox.ok_or_else(missing)?;
+    /// Answers a good Hello: takes the renderer's outbox and bell, and only then makes main's.
+    fn offer(&self, handshake: &mut HalfOpen, theirs: Terms, descriptors: Vec<OwnedFd>) -> Result<(), Refusal> {
+        let (outbox, peer_bell) = outbox_and_bell(descriptors)?;
         let seat = match self.seats.take(handshake.credentials.uid) {
             Ok(seat) => seat,
             Err(refusal) => {
@@ -400,20 +397,23 @@ impl Acceptor {
             .map_err(|error| Refusal::of_outbox(&error))?;
         same_outbox(&theirs, &peer)?;
         let (own, own_fd) = OwnOutbox::create(self.geometry).map_err(|error| no_resources("make an outbox", &error))?;
-        let (bell, their_bell) = socket::pair().map_err(|error| no_resources("make a bell", &error))?;
+        let (bell, rings_it) = socket::pair().map_err(|error| no_resources("make a bell", &error))?;
         let renderer_id = {
             let mut state = self.lock();
             state.last_renderer += 1;
             state.last_renderer
         };
-        let Some((welcome, barriers)) = handshake.side.welcome(renderer_id) else { return Err(missing()) };
+        let Some((welcome, barriers)) = handshake.side.welcome(renderer_id) else {
+            return Err(Refusal::new(RefusalCode::BadMessage, 0, 0, "no Hello is to be answered"));
+        };
         crash_point!("welcome-before");
-        socket::send(handshake.socket.as_fd(), &welcome.to_bytes(), &[own_fd.as_fd(), their_bell.as_fd()])
+        socket::send(handshake.socket.as_fd(), &welcome.to_bytes(), &[own_fd.as_fd(), rings_it.as_fd()])
             .map_err(|error| no_resources("send Welcome", &error))?;
         crash_point!("welcome-sent");
         let Terms { endpoint: peer_endpoint, payloads, .. } = theirs;
         let bell = PeerSocket::new(bell, Maker::Us);
-        handshake.offer = Some(Offer { own, peer, bell, seat, renderer_id, peer_endpoint, payloads, barriers });
+        handshake.offer =
+            Some(Offer { own, peer, bell, peer_bell, seat, renderer_id, peer_endpoint, payloads, barriers });
         Ok(())
     }
 
@@ -421,7 +421,8 @@ impl Acceptor {
         let HalfOpen { attention, socket, pidfd, credentials, offer, .. } = handshake;
         // Before whoever gets the socket watches it.
         drop(attention);
-        let Some(Offer { own, peer, bell, seat, renderer_id, peer_endpoint, payloads, barriers }) = offer else {
+        let Some(Offer { own, peer, bell, peer_bell, seat, renderer_id, peer_endpoint, payloads, barriers }) = offer
+        else {
             return;
         };
         let Some(sink) = self.sink.0.upgrade() else { return };
@@ -431,6 +432,7 @@ impl Acceptor {
             peer,
             socket,
             bell,
+            peer_bell,
             pidfd,
             credentials,
             renderer_id,

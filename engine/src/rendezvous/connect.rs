@@ -1,7 +1,7 @@
 //! A renderer's side: one handshake, on the thread that connects.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use super::message::{MAX_PACKET, Message, PROTOCOL_VERSION, Refusal, RefusalCode
 use super::name::{Name, NameInvalid};
 use super::path::{Owner, RuntimeDir, RuntimeDirError};
 use super::state::{Packet, RendererSide, Step, Welcomed};
-use super::{Admitted, Role, same_outbox, terms};
+use super::{Admitted, Role, outbox_and_bell, same_outbox, terms};
 use crate::advice;
 use crate::config::{Config, InvalidConfig};
 use crate::error::Disconnect;
@@ -193,13 +193,16 @@ pub(crate) fn connect(name: &str, config: &Config, endpoint: u64) -> Result<Admi
     let line = Line { socket, pidfd, deadline, patience: config.patience() };
 
     let (own, own_fd) = OwnOutbox::create(geometry)?;
+    let (bell, rings_it) = socket::pair().map_err(failed("make a bell"))?;
+    let bell = PeerSocket::new(bell, Maker::Us);
     let ours = terms(config, geometry, endpoint);
     let side = RendererSide::new(ours, config.max_peer_outbox as u64);
     crash_point!("hello-before");
-    line.send(&side.hello(), own_fd)?;
+    line.send(&side.hello(), &[own_fd.as_fd(), rings_it.as_fd()])?;
+    drop((own_fd, rings_it));
     crash_point!("hello-sent");
     let mut buffer = [0; MAX_PACKET];
-    let (len, mut descriptors, cut) = line.receive(&mut buffer)?;
+    let (len, descriptors, cut) = line.receive(&mut buffer)?;
     crash_point!("welcome-received");
     let welcomed = match side.receive(&Packet { bytes: &buffer[..len], descriptors: descriptors.len(), cut }) {
         Step::Next(welcomed) => welcomed,
@@ -213,13 +216,7 @@ pub(crate) fn connect(name: &str, config: &Config, endpoint: u64) -> Result<Admi
             return Err(of_mains_refusal(refusal));
         }
     };
-    // Two came, which `receive` has checked.
-    let bell = descriptors.pop();
-    let outbox = descriptors.pop();
-    let (Some(outbox), Some(bell)) = (outbox, bell) else {
-        return Err(ConnectError::Protocol { text: "its descriptors are missing".into() });
-    };
-    let (peer, bell) = line.take(&welcomed, outbox, bell, config)?;
+    let (peer, peer_bell) = line.take(&welcomed, descriptors, config)?;
     let Welcomed { main, renderer_id, barriers } = welcomed;
     let ready = Message::Ready { renderer_id }.to_bytes();
     crash_point!("ready-before");
@@ -234,6 +231,7 @@ pub(crate) fn connect(name: &str, config: &Config, endpoint: u64) -> Result<Admi
         peer,
         socket: line.socket,
         bell,
+        peer_bell,
         pidfd: line.pidfd,
         credentials,
         renderer_id,
@@ -275,8 +273,8 @@ struct Line {
 }
 
 impl Line {
-    fn send(&self, message: &Message, descriptor: OwnedFd) -> Result<(), ConnectError> {
-        match socket::send(self.socket.as_fd(), &message.to_bytes(), &[descriptor.as_fd()]) {
+    fn send(&self, message: &Message, descriptors: &[BorrowedFd<'_>]) -> Result<(), ConnectError> {
+        match socket::send(self.socket.as_fd(), &message.to_bytes(), descriptors) {
             // Main may have refused already; what it said is there to be read.
             Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
             Err(error) => Err(failed("send Hello")(error)),
@@ -326,38 +324,31 @@ impl Line {
     fn take(
         &self,
         welcomed: &Welcomed,
-        outbox: OwnedFd,
-        bell: OwnedFd,
+        descriptors: Vec<OwnedFd>,
         config: &Config,
     ) -> Result<(Arc<PeerOutbox>, PeerSocket), ConnectError> {
-        let checked = PeerOutbox::accept(outbox, Limits { max_size: config.max_peer_outbox })
-            .map_err(|error| (Refusal::of_outbox(&error), ConnectError::from(error)))
-            .and_then(|peer| {
-                same_outbox(&welcomed.main, &peer).and_then(|()| is_bell(&bell)).map_err(|refusal| {
-                    let text = refusal.text.clone();
-                    (refusal, ConnectError::Protocol { text })
-                })?;
-                Ok(peer)
-            });
-        match checked {
-            Ok(peer) => Ok((peer, PeerSocket::new(bell, Maker::Peer))),
-            Err((refusal, error)) => {
-                discard(bell);
+        let broke_the_protocol = |refusal: Refusal| {
+            let text = refusal.text.clone();
+            (refusal, ConnectError::Protocol { text })
+        };
+        outbox_and_bell(descriptors)
+            .map_err(broke_the_protocol)
+            .and_then(|(outbox, bell)| {
+                let peer = PeerOutbox::accept(outbox, Limits { max_size: config.max_peer_outbox })
+                    .map_err(|error| (Refusal::of_outbox(&error), ConnectError::from(error)))?;
+                same_outbox(&welcomed.main, &peer).map_err(broke_the_protocol)?;
+                Ok((peer, bell))
+            })
+            .map_err(|(refusal, error)| {
                 self.refuse(&refusal);
-                Err(error)
-            }
-        }
+                error
+            })
     }
 
     fn refuse(&self, refusal: &Refusal) {
         // Whether it arrives or not, closing tells main enough.
         let _ = socket::send(self.socket.as_fd(), &Message::Refuse(refusal.clone()).to_bytes(), &[]);
     }
-}
-
-fn is_bell(bell: &OwnedFd) -> Result<(), Refusal> {
-    let refusal = || Refusal::new(RefusalCode::BadMessage, 0, 0, "the bell is not a SEQPACKET socket");
-    socket::is_seqpacket(bell.as_fd()).then_some(()).ok_or_else(refusal)
 }
 
 /// Main refused: its `found` is what we have, and its `expected` what it has.

@@ -18,15 +18,16 @@ use crate::sys::fork::ForkFd;
 use crate::sys::peer_socket::{Maker, PeerSocket};
 use crate::sys::socket::{self, Cut};
 
-/// One connection without a handshake, and the peer's ends of its socket and its bell.
+/// One connection without a handshake, and the peer's ends of its socket and of the two bells.
 pub(crate) fn admitted(
     role: Role,
     own: Arc<OwnOutbox>,
     peer: Arc<PeerOutbox>,
     payloads: PayloadTerms,
-) -> (Admitted, OwnedFd, OwnedFd) {
+) -> (Admitted, OwnedFd, [OwnedFd; 2]) {
     let (socket, theirs) = socket::pair().unwrap();
-    let (bell, their_bell) = socket::pair().unwrap();
+    let (bell, rings_it) = socket::pair().unwrap();
+    let (their_bell, peer_bell) = socket::pair().unwrap();
     // Never readable, as where there is no such descriptor to be had.
     let pidfd = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
     let admitted = Admitted {
@@ -35,6 +36,7 @@ pub(crate) fn admitted(
         peer,
         socket: PeerSocket::new(socket, Maker::Us),
         bell: PeerSocket::new(bell, Maker::Us),
+        peer_bell: PeerSocket::new(peer_bell, Maker::Peer),
         pidfd: ForkFd::new(pidfd),
         credentials: Credentials { pid: 1, uid: 1, gid: 1 },
         renderer_id: 1,
@@ -44,7 +46,7 @@ pub(crate) fn admitted(
         outgoing: Barrier::Fence,
         _seat: None,
     };
-    (admitted, theirs, their_bell)
+    (admitted, theirs, [rings_it, their_bell])
 }
 
 const PAYLOADS: PayloadTerms =
@@ -93,7 +95,7 @@ pub(crate) fn handshake(mut bytes: &[u8]) {
         }
         match main.receive(&packet, now) {
             Step::Next(FromRenderer::Hello(theirs)) => {
-                assert!(!was_greeted && !is_over && packet.descriptors == 1 && cut == Cut::default());
+                assert!(!was_greeted && !is_over && packet.descriptors == 2 && cut == Cut::default());
                 was_greeted = true;
                 check_terms(&theirs);
                 let (welcome, barriers) = main.welcome(RENDERER_ID).unwrap();
@@ -156,7 +158,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         [&[how, u8::try_from(bytes.len()).unwrap()], &bytes[..]].concat()
     };
     let hello_with = |how: u8, terms: Terms| say(how, &Message::Hello(terms));
-    let hello = |terms: Terms| hello_with(1, terms);
+    let hello = |terms: Terms| hello_with(2, terms);
     let ready = say(0, &Message::Ready { renderer_id: RENDERER_ID });
     let welcome =
         |granted| say(0x82, &Message::Welcome(Welcome { terms: terms(3), renderer_id: RENDERER_ID, granted }));
@@ -168,9 +170,9 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("hello_twice", [hello(terms(3)), hello(terms(3))].concat()),
         ("welcome", [welcome(0), welcome(3), welcome(4)].concat()),
         ("refuse", [refuse(0x80, "a \u{1b}[2Jtext"), refuse(0, "too late, \u{20ac}")].concat()),
-        ("hello_without_outbox", hello_with(0, terms(3))),
-        ("hello_with_two_descriptors", hello_with(2, terms(3))),
-        ("hello_cut_short", [hello_with(0x11, terms(3)), hello_with(0x21, terms(3))].concat()),
+        ("hello_without_descriptors", hello_with(0, terms(3))),
+        ("hello_without_bell", hello_with(1, terms(3))),
+        ("hello_cut_short", [hello_with(0x12, terms(3)), hello_with(0x22, terms(3))].concat()),
         ("welcome_without_bell", say(0x81, &Message::Welcome(Welcome { terms: terms(3), renderer_id: 1, granted: 0 }))),
         ("ready_with_a_descriptor", [hello(terms(3)), say(1, &Message::Ready { renderer_id: RENDERER_ID })].concat()),
         ("ready_of_another", [hello(terms(3)), say(0, &Message::Ready { renderer_id: 6 })].concat()),

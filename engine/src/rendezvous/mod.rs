@@ -14,13 +14,16 @@
 //! | `accept`   | main: handshakes, on the library's thread                |
 //! | `connect`  | a renderer: one handshake, on the caller's thread        |
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::config::{Config, Credentials, WaitStrategy};
 use crate::outbox::{Geometry, OwnOutbox, PeerOutbox};
 use crate::sys::barrier::{self, Barrier};
+use crate::sys::discard::discard;
 use crate::sys::fork::ForkFd;
-use crate::sys::peer_socket::PeerSocket;
+use crate::sys::peer_socket::{Maker, PeerSocket};
+use crate::sys::socket;
 
 mod accept;
 mod connect;
@@ -48,7 +51,7 @@ pub use name::{NameInvalid, NameProblem};
 pub use path::RuntimeDirError;
 pub(crate) use payloads::{LEAST_EXTENT, MOST_EXTENT, PayloadTerms, is_extent_size};
 
-use message::{LAYOUT_VERSION, Refusal, RefusalCode as Code, Terms, capability};
+use message::{DESCRIPTORS, LAYOUT_VERSION, Refusal, RefusalCode as Code, Terms, capability};
 use seats::Seat;
 
 /// Which side of a connection an endpoint is.
@@ -68,8 +71,10 @@ pub(crate) struct Admitted {
     pub(crate) peer: Arc<PeerOutbox>,
     /// For farewells, and for the hang-up.
     pub(crate) socket: PeerSocket,
-    /// One end of the descriptor bell, a pair of SEQPACKET sockets.
+    /// Our descriptor bell: the end of it that this side alone can read.
     pub(crate) bell: PeerSocket,
+    /// The end of the peer's bell that rings it.
+    pub(crate) peer_bell: PeerSocket,
     /// Readable when the peer's process has ended; never, where there is no such descriptor to be had.
     pub(crate) pidfd: ForkFd,
     /// Who the peer was when it connected, or, of a main, when it bound.
@@ -108,6 +113,22 @@ fn terms(config: &Config, geometry: Geometry, endpoint: u64) -> Terms {
         ring_capacity: geometry.capacity().get() as u64,
         slot_count: geometry.slot_count(),
         payloads: config.payload_terms(),
+    }
+}
+
+/// What came with a Hello or a Welcome: an outbox, still to be checked, and the end of the peer's bell that rings it.
+fn outbox_and_bell(descriptors: Vec<OwnedFd>) -> Result<(OwnedFd, PeerSocket), Refusal> {
+    let refused = |descriptors: Vec<OwnedFd>, found: usize, expected: usize, text: &str| {
+        descriptors.into_iter().for_each(discard);
+        Err(Refusal::new(Code::BadMessage, found as u64, expected as u64, text))
+    };
+    match <[OwnedFd; DESCRIPTORS]>::try_from(descriptors) {
+        Ok([outbox, bell]) if socket::is_seqpacket(bell.as_fd()) => Ok((outbox, PeerSocket::new(bell, Maker::Peer))),
+        Ok(others) => refused(others.into(), 0, 0, "the bell is not a SEQPACKET Unix socket"),
+        Err(others) => {
+            let found = others.len();
+            refused(others, found, DESCRIPTORS, "not an outbox and a bell came")
+        }
     }
 }
 

@@ -2,18 +2,18 @@
 //!
 //! ```text
 //! renderer                                   main
-//!    | --- Hello, its outbox ------------------> |  AwaitHello
-//!    |                                           |  checks the terms, maps the outbox, makes its own
-//!    | <-- Welcome, main's outbox, a bell end -- |  AwaitReady
-//!    |  checks the terms, maps the outbox        |
+//!    | --- Hello, its outbox and bell ---------> |  AwaitHello
+//!    |                                           |  checks the terms, the outbox, the bell; makes its own
+//!    | <-- Welcome, main's outbox and bell ----- |  AwaitReady
+//!    |  checks the terms, the outbox, the bell   |
 //!    | --- Ready ------------------------------> |  Done
 //! ```
 //! Either side may send Refuse instead of its next packet, and close.
 
 use std::time::{Duration, Instant};
 
-use super::message::{MAX_PACKET, Malformed, Message, PROTOCOL_VERSION, Refusal, RefusalCode, Terms, Welcome};
-use super::message::{capability, grant};
+use super::message::{DESCRIPTORS, MAX_PACKET, Malformed, Message, PROTOCOL_VERSION};
+use super::message::{Refusal, RefusalCode, Terms, Welcome, capability, grant};
 use crate::sys::barrier::Barrier;
 use crate::sys::socket::Cut;
 
@@ -67,7 +67,7 @@ pub(super) enum Step<T> {
 /// A renderer's Hello, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FromRenderer {
-    /// Map the outbox that came with it, then send [`MainSide::welcome`].
+    /// Check the outbox and the bell that came with it, then send [`MainSide::welcome`].
     Hello(Terms),
     /// The connection is established.
     Ready,
@@ -128,7 +128,7 @@ impl MainSide {
     }
 
     fn judge(&self, packet: &Packet<'_>) -> Step<FromRenderer> {
-        let descriptors = if self.stage == Stage::AwaitHello { 1 } else { 0 };
+        let descriptors = if self.stage == Stage::AwaitHello { DESCRIPTORS } else { 0 };
         let message = match open(packet, descriptors) {
             Step::Next(message) => message,
             Step::Refuse(refusal) => return Step::Refuse(refusal),
@@ -186,14 +186,14 @@ impl RendererSide {
         Self { terms, max_peer_outbox }
     }
 
-    /// The first packet; the renderer's outbox goes with it.
+    /// The first packet; the renderer's outbox and bell go with it.
     pub(super) fn hello(&self) -> Message {
         Message::Hello(self.terms)
     }
 
     /// Main's answer. After the outbox and the bell that came with it were checked, Ready is due.
     pub(super) fn receive(&self, packet: &Packet<'_>) -> Step<Welcomed> {
-        let welcome = match open(packet, 2) {
+        let welcome = match open(packet, DESCRIPTORS) {
             Step::Next(Message::Welcome(welcome)) => welcome,
             Step::Next(message) => return Step::Refuse(unexpected(&message, "Welcome")),
             Step::Refuse(refusal) => return Step::Refuse(refusal),
@@ -340,7 +340,7 @@ mod tests {
         let mut main = main_side(now);
         let Step::Refuse(refusal) = main.receive(&packet(bytes, descriptors), now) else { panic!("not refused") };
         // Whatever comes after it is refused too.
-        assert!(!matches!(main.receive(&packet(&renderer_side().hello().to_bytes(), 1), now), Step::Next(_)));
+        assert!(!matches!(main.receive(&packet(&renderer_side().hello().to_bytes(), 2), now), Step::Next(_)));
         assert!(main.welcome(1).is_none());
         refusal
     }
@@ -361,7 +361,7 @@ mod tests {
         let now = Instant::now();
         let (mut main, renderer) = (main_side(now), renderer_side());
         let hello = renderer.hello().to_bytes();
-        let Step::Next(FromRenderer::Hello(theirs)) = main.receive(&packet(&hello, 1), now) else { panic!() };
+        let Step::Next(FromRenderer::Hello(theirs)) = main.receive(&packet(&hello, 2), now) else { panic!() };
         assert_eq!(theirs, terms(0, 2));
         let (welcome, of_main) = main.welcome(5).unwrap();
         let Step::Next(welcomed) = renderer.receive(&packet(&welcome.to_bytes(), 2)) else { panic!() };
@@ -390,7 +390,7 @@ mod tests {
             let now = Instant::now();
             let mut main = MainSide::new(terms(of_main, 1), MAX_OUTBOX, now, PATIENCE);
             let renderer = RendererSide::new(terms(of_renderer, 2), MAX_OUTBOX);
-            main.receive(&packet(&renderer.hello().to_bytes(), 1), now);
+            main.receive(&packet(&renderer.hello().to_bytes(), 2), now);
             let (welcome, barriers) = main.welcome(1).unwrap();
             assert_eq!(barriers, Barriers { renderer_sleeps, main_sleeps }, "{of_main} {of_renderer}");
             let Step::Next(welcomed) = renderer.receive(&packet(&welcome.to_bytes(), 2)) else { panic!() };
@@ -403,12 +403,12 @@ mod tests {
         let mut hello = renderer_side().hello().to_bytes();
         hello[8..12].copy_from_slice(&9_u32.to_le_bytes());
         hello.extend([0; 100]);
-        for descriptors in [0, 1, 3] {
+        for descriptors in [0, 2, 3] {
             let refusal = refused_by_main(&hello, descriptors);
-            assert_eq!((refusal.code, refusal.found, refusal.expected), (RefusalCode::Version, 9, 2));
+            assert_eq!((refusal.code, refusal.found, refusal.expected), (RefusalCode::Version, 9, 3));
         }
         let now = Instant::now();
-        let cut = Packet { bytes: &hello, descriptors: 1, cut: Cut { bytes: true, descriptors: true } };
+        let cut = Packet { bytes: &hello, descriptors: 2, cut: Cut { bytes: true, descriptors: true } };
         let Step::Refuse(refusal) = main_side(now).receive(&cut, now) else { panic!() };
         assert_eq!(refusal.code, RefusalCode::Version);
     }
@@ -420,11 +420,11 @@ mod tests {
             change(&mut terms);
             Message::Hello(terms).to_bytes()
         };
-        let layout = refused_by_main(&hello(|terms| terms.layout = 1), 1);
+        let layout = refused_by_main(&hello(|terms| terms.layout = 1), 2);
         assert_eq!((layout.code, layout.found, layout.expected), (RefusalCode::Layout, 1, 2));
-        let format = refused_by_main(&hello(|terms| terms.fingerprint = 78), 1);
+        let format = refused_by_main(&hello(|terms| terms.fingerprint = 78), 2);
         assert_eq!((format.code, format.found, format.expected), (RefusalCode::Format, 78, 77));
-        let size = refused_by_main(&hello(|terms| terms.outbox_size = MAX_OUTBOX + 1), 1);
+        let size = refused_by_main(&hello(|terms| terms.outbox_size = MAX_OUTBOX + 1), 2);
         assert_eq!((size.code, size.found, size.expected), (RefusalCode::BadOutbox, MAX_OUTBOX + 1, MAX_OUTBOX));
     }
 
@@ -433,7 +433,7 @@ mod tests {
         for (payloads, found, expected) in BAD_PAYLOADS {
             let hello = Message::Hello(Terms { payloads, ..terms(0, 2) }).to_bytes();
             let welcome = welcome(|welcome| welcome.terms.payloads = payloads);
-            for refusal in [refused_by_main(&hello, 1), refused_by_renderer(&welcome, 2)] {
+            for refusal in [refused_by_main(&hello, 2), refused_by_renderer(&welcome, 2)] {
                 let numbers = (refusal.code, refusal.found, refusal.expected);
                 assert_eq!(numbers, (RefusalCode::BadMessage, found, expected), "{refusal}");
             }
@@ -443,15 +443,15 @@ mod tests {
     #[test]
     fn main_refuses_a_hello_with_the_wrong_descriptors() {
         let hello = renderer_side().hello().to_bytes();
-        for descriptors in [0, 2, 4] {
+        for descriptors in [0, 1, 3] {
             let refusal = refused_by_main(&hello, descriptors);
             assert_eq!(
                 (refusal.code, refusal.found, refusal.expected),
-                (RefusalCode::BadMessage, descriptors as u64, 1)
+                (RefusalCode::BadMessage, descriptors as u64, 2)
             );
         }
         let now = Instant::now();
-        let cut = Packet { bytes: &hello, descriptors: 1, cut: Cut { bytes: false, descriptors: true } };
+        let cut = Packet { bytes: &hello, descriptors: 2, cut: Cut { bytes: false, descriptors: true } };
         let Step::Refuse(refusal) = main_side(now).receive(&cut, now) else { panic!() };
         assert_eq!(refusal.code, RefusalCode::NoResources, "whoever receives lacks descriptors");
     }
@@ -462,28 +462,28 @@ mod tests {
         let ready = Message::Ready { renderer_id: 5 }.to_bytes();
         for (bytes, descriptors) in [
             (&b"GET / HTTP/1.1"[..], 0),
-            (&[0; 96], 1),
-            (&hello[..95], 1),
+            (&[0; 96], 2),
+            (&hello[..95], 2),
             // As much as the former version says.
-            (&hello[..64], 1),
-            (&[&hello[..], &[0]].concat(), 1),
+            (&hello[..64], 2),
+            (&[&hello[..], &[0]].concat(), 2),
             (&ready, 0),
-            (&ready, 1),
-            (&welcome(|_| {}), 1),
+            (&ready, 2),
+            (&welcome(|_| {}), 2),
         ] {
             assert_eq!(refused_by_main(bytes, descriptors).code, RefusalCode::BadMessage);
         }
 
         for (bytes, descriptors) in [
             (&hello, 0),
-            (&hello, 1),
+            (&hello, 2),
             (&Message::Ready { renderer_id: 6 }.to_bytes(), 0),
             (&ready, 1),
             (&vec![7; 24], 0),
         ] {
             let now = Instant::now();
             let mut main = main_side(now);
-            main.receive(&packet(&hello, 1), now);
+            main.receive(&packet(&hello, 2), now);
             main.welcome(5).unwrap();
             let Step::Refuse(refusal) = main.receive(&packet(bytes, descriptors), now) else { panic!() };
             assert_eq!(refusal.code, RefusalCode::BadMessage);
@@ -493,11 +493,11 @@ mod tests {
     #[test]
     fn main_takes_a_refusal_at_either_stage() {
         let now = Instant::now();
-        let refusal = Refusal { protocol: 3, ..Refusal::new(RefusalCode::Version, 1, 3, "no") };
+        let refusal = Refusal { protocol: 4, ..Refusal::new(RefusalCode::Version, 1, 4, "no") };
         let bytes = Message::Refuse(refusal.clone()).to_bytes();
         assert_eq!(main_side(now).receive(&packet(&bytes, 0), now), Step::Refused(refusal.clone()));
         let mut main = main_side(now);
-        main.receive(&packet(&renderer_side().hello().to_bytes(), 1), now);
+        main.receive(&packet(&renderer_side().hello().to_bytes(), 2), now);
         main.welcome(5).unwrap();
         assert_eq!(main.receive(&packet(&bytes, 0), now), Step::Refused(refusal));
     }
@@ -507,7 +507,7 @@ mod tests {
         let mut other = welcome(|_| {});
         other[8] = 1;
         let version = refused_by_renderer(&other, 0);
-        assert_eq!((version.code, version.found, version.expected), (RefusalCode::Version, 1, 2));
+        assert_eq!((version.code, version.found, version.expected), (RefusalCode::Version, 1, 3));
         let layout = refused_by_renderer(&welcome(|w| w.terms.layout = 3), 2);
         assert_eq!((layout.code, layout.found, layout.expected), (RefusalCode::Layout, 3, 2));
         let format = refused_by_renderer(&welcome(|w| w.terms.fingerprint = 1), 2);
@@ -554,7 +554,7 @@ mod tests {
         assert!(refusal.text.starts_with("no Hello came"), "{}", refusal.text);
 
         let later = start + Duration::from_millis(100);
-        main.receive(&packet(&renderer_side().hello().to_bytes(), 1), later);
+        main.receive(&packet(&renderer_side().hello().to_bytes(), 2), later);
         main.welcome(1).unwrap();
         assert_eq!(main.deadline(), start + PATIENCE);
         assert_eq!(main.gives_way_from(), later + PATIENCE / 4);

@@ -1,5 +1,7 @@
 //! SEQPACKET sockets: the handshake's, which later carry descriptors of memory, and the pairs that serve as
-//! descriptor bells.
+//! descriptor bells, one for each side. A side keeps one end of its bell, which it alone can read, and gives the peer the
+//! other. For who receives holds the socket's lock, and a peer with a copy of the end that is read here could receive
+//! into a page that it serves itself, and so hold up a receive that asks not to wait (tried).
 //!
 //! On the socket of an established connection two packets have a meaning:
 //!
@@ -142,7 +144,7 @@ pub(crate) fn seqpacket(blocking: bool) -> io::Result<OwnedFd> {
     Ok(net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }
 
-/// A connected pair; main makes one per connection as its descriptor bell.
+/// A connected pair; each side makes one per connection as its descriptor bell.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     Ok(net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
@@ -197,7 +199,7 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received,
     Ok(Received::Packet { len: len.min(buffer.len()), descriptors, cut })
 }
 
-/// Rings a descriptor bell. A full queue is success: a ring waits there already.
+/// Rings the peer's descriptor bell. A full queue is success: a ring waits there already.
 pub(crate) fn ring_bell(fd: BorrowedFd<'_>) -> io::Result<()> {
     loop {
         return match net::send(fd, &[1], SEND) {
@@ -208,7 +210,7 @@ pub(crate) fn ring_bell(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Takes what rings are queued, a bounded number of them. Descriptors that a peer hides there are discarded: the first
+/// Takes what rings are queued in our bell, a bounded number of them. Descriptors that a peer hides there are discarded: the first
 /// are the last, since to receive and close many takes long.
 pub(crate) fn drain_bell(fd: BorrowedFd<'_>) -> Drained {
     let mut drained = Drained::default();

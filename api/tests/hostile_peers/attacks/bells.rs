@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{OFlags, fcntl_setfl};
 
-use super::{Act, Attack, BOTH, MAIN, RENDERER, Turn, Verdict, attack};
+use super::{Act, Attack, BOTH, MAIN, RENDERER, Turn, Verdict, attack, fuse};
 use crate::wire::handshake::{Terms, borrowed};
 use crate::wire::outbox::{self, BLOCKS_ARMED, DATA_ARMED, DATA_BELL, SPACE_ARMED, SPACE_BELL, SPACE_WANTED, WAITING};
 use crate::wire::peer::{MESSAGE, PING, Peer};
 use crate::wire::sys;
+
+/// The kind of sleeper that polls its bell's socket.
+const DESCRIPTOR: u64 = 2;
 
 pub const ATTACKS: &[Attack] = &[
     attack("rings_madly", Verdict::Ignored, rings_madly),
@@ -34,10 +37,11 @@ pub const ATTACKS: &[Attack] = &[
     },
     attack("drains_the_bell_socket", Verdict::Ignored, drains_the_bell),
     attack("changes_status_flags", Verdict::Ignored, changes_flags),
+    attack("holds_up_its_own_receive", Verdict::Ignored, holds_receive),
     Attack {
-        name: "asks_for_credentials_on_the_victim_s_bell",
-        sides: MAIN,
-        verdict: Verdict::Either,
+        name: "changes_what_comes_with_a_ring",
+        sides: BOTH,
+        verdict: Verdict::Ignored,
         act: Act::Connected(changes_socket_options),
         forms: 1,
     },
@@ -106,7 +110,7 @@ fn requeues(peer: &mut Peer, turn: &mut Turn) {
 fn fills_the_bell(peer: &mut Peer, turn: &mut Turn) {
     turn.until_over(peer, |peer, random| {
         let ring = random.bytes(1 + random.clone().below(200));
-        while sys::send(&peer.bells[0], &ring, &[]).is_ok() {}
+        while sys::send(&peer.bells.theirs, &ring, &[]).is_ok() {}
         peer.keep_up();
     });
 }
@@ -116,17 +120,17 @@ fn rings_with_descriptors(peer: &mut Peer, turn: &mut Turn) {
     let files: Vec<OwnedFd> = (0..sys::MOST_DESCRIPTORS - 1).map(|_| outbox::memfd()).collect();
     turn.until_over(peer, |peer, random| {
         let mut descriptors = borrowed(&files[..random.below(files.len())]);
-        descriptors.push(peer.bells[0].as_fd());
-        let _ = sys::send(&peer.bells[0], &[1], &descriptors);
+        descriptors.push(peer.bells.theirs.as_fd());
+        let _ = sys::send(&peer.bells.theirs, &[1], &descriptors);
         peer.rest();
         peer.keep_up();
     });
 }
 
-/// Takes the rings that are its own, and, where it has a copy of the victim's end, the victim's.
+/// Reads from every end of a bell that it has.
 fn drains_the_bell(peer: &mut Peer, turn: &mut Turn) {
     turn.until_over(peer, |peer, _| {
-        for bell in &peer.bells {
+        for bell in peer.bells.all() {
             while let Ok(Some(_)) = sys::receive(bell) {}
         }
         peer.publish(MESSAGE, PING, 0, b"who will hear of it?");
@@ -134,31 +138,49 @@ fn drains_the_bell(peer: &mut Peer, turn: &mut Turn) {
     });
 }
 
+/// Receives from its bell into a page that never comes, which keeps that socket locked for as long as the victim rings it.
+fn holds_receive(peer: &mut Peer, turn: &mut Turn) {
+    if let Some(file) = fuse::file_that_never_answers() {
+        sys::send(&peer.bells.rings_ours, &[1], &[]).unwrap();
+        let bell = peer.bells.ours.try_clone().unwrap();
+        // Ends with this process.
+        std::thread::spawn(move || sys::receive_into_page_of(file, bell));
+    }
+    turn.until_over(peer, |peer, random| {
+        peer.own.store(DATA_ARMED, random.next() | DESCRIPTOR);
+        peer.publish(MESSAGE, PING, 0, b"will it wait?");
+        peer.keep_up();
+        peer.rest();
+    });
+}
+
 /// Status flags belong to the open file, which both processes have: what the victim calls must not come to wait.
 fn changes_flags(peer: &mut Peer, turn: &mut Turn) {
     let flags = [OFlags::empty(), OFlags::NONBLOCK, OFlags::APPEND, OFlags::from_bits_retain(libc::O_ASYNC as u32)];
     turn.until_over(peer, |peer, random| {
-        for fd in peer.bells.iter().chain([&peer.socket, &peer.their_outbox]) {
+        for fd in peer.bells.all().into_iter().chain([&peer.socket, &peer.their_outbox]) {
             let _ = fcntl_setfl(fd, random.one_of(&flags) | random.one_of(&flags));
         }
-        while sys::send(&peer.bells[0], &[1], &[]).is_ok() {}
+        while sys::send(&peer.bells.theirs, &[1], &[]).is_ok() {}
         peer.publish(MESSAGE, PING, 0, b"does it wait?");
         peer.keep_up();
-        for fd in [&peer.bells[0], &peer.socket] {
+        for fd in [&peer.bells.theirs, &peer.socket] {
             fcntl_setfl(fd, OFlags::NONBLOCK).unwrap();
         }
     });
 }
 
-/// Main has a copy of the renderer's end of the bell, and can have the kernel add to each ring the sender's credentials,
-/// or a new descriptor of its process.
+/// Has the kernel add to each ring the sender's credentials, or a new descriptor of its process, on every socket that is
+/// its own, too.
 fn changes_socket_options(peer: &mut Peer, turn: &mut Turn) {
     const SO_PASSPIDFD: i32 = 76;
     turn.until_over(peer, |peer, _| {
         for option in [libc::SO_PASSCRED, SO_PASSPIDFD, libc::SO_PASSSEC] {
-            sys::set_socket_option(&peer.bells[1], option, 1);
+            for bell in peer.bells.all() {
+                sys::set_socket_option(bell, option, 1);
+            }
         }
-        let _ = sys::send(&peer.bells[0], &[1], &[]);
+        let _ = sys::send(&peer.bells.theirs, &[1], &[]);
         peer.publish(MESSAGE, PING, 0, b"who am I?");
         peer.keep_up();
     });
@@ -167,7 +189,7 @@ fn changes_socket_options(peer: &mut Peer, turn: &mut Turn) {
 /// Closing is an end like any other.
 fn closes_the_bell(peer: &mut Peer, turn: &mut Turn) {
     let how = turn.random.one_of(&[rustix::net::Shutdown::Both, rustix::net::Shutdown::Write]);
-    rustix::net::shutdown(&peer.bells[0], how).unwrap();
+    rustix::net::shutdown(&peer.bells.theirs, how).unwrap();
     peer.own.word32(DATA_BELL).fetch_add(1, Ordering::Relaxed);
     for _ in 0..8 {
         peer.try_publish(MESSAGE, PING, 0, b"still here");

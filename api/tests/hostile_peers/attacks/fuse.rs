@@ -1,4 +1,5 @@
-//! A file system in user space that opens a file and then answers no flush, so that a close of the file waits for ever.
+//! A file system in user space that opens a file and then answers neither a flush nor a read, so that a close of the file
+//! waits for ever, and so does whoever touches a page of it, the kernel included.
 //!
 //! It is served by a process of its own, in a mount namespace of its own, and takes `/dev/fuse` and the right to mount.
 //! Where either is missing there is no such file, and [`IS_MISSING`] is told to the test. What this attacker itself closes

@@ -32,23 +32,24 @@ const TOO_SLOW: u32 = 11;
 pub struct First {
     pub bytes: Vec<u8>,
     pub outbox: OwnedFd,
-    bell: Option<OwnedFd>,
+    bell: OwnedFd,
 }
 
 impl First {
     pub fn new(socket: &OwnedFd, side: Side, terms: &Terms) -> Option<Self> {
         let (outbox, _map) = outbox::create(terms.shape, terms.key);
-        match side {
-            Side::Renderer => Some(Self { bytes: terms.hello(), outbox, bell: None }),
+        let bytes = match side {
+            Side::Renderer => terms.hello(),
             Side::Main => {
                 next(socket)?;
-                Some(Self { bytes: terms.welcome(1), outbox, bell: Some(bell_pair().1) })
+                terms.welcome(1)
             }
-        }
+        };
+        Some(Self { bytes, outbox, bell: bell_pair().1 })
     }
 
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        [Some(&self.outbox), self.bell.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect()
+        vec![self.outbox.as_fd(), self.bell.as_fd()]
     }
 }
 

@@ -13,7 +13,7 @@ use rustix::net::{
 
 use super::map::Map;
 use super::outbox::{self, Shape};
-use super::peer::{Limits, Peer, Side};
+use super::peer::{Bells, Limits, Peer, Side};
 use super::{Record, fingerprint, sys, u32_at, u64_at};
 
 /// How long the victim may take for anything.
@@ -111,7 +111,7 @@ impl Default for Terms {
 }
 
 fn prefix(kind: u32) -> Record {
-    Record::default().bytes(b"MEMIT-HS").u32(2).u32(kind)
+    Record::default().bytes(b"MEMIT-HS").u32(3).u32(kind)
 }
 
 impl Terms {
@@ -154,7 +154,7 @@ fn parse(packet: &[u8], kind: u32) -> Option<Theirs> {
     if packet.len() < 96 || u32_at(packet, 12) != kind {
         return None;
     }
-    assert_eq!((&packet[..8], u32_at(packet, 8), u32_at(packet, 16)), (&b"MEMIT-HS"[..], 2, 2));
+    assert_eq!((&packet[..8], u32_at(packet, 8), u32_at(packet, 16)), (&b"MEMIT-HS"[..], 3, 2));
     assert_eq!((u64_at(packet, 24), u32_at(packet, 60)), (fingerprint(), 0));
     let shape = Shape { capacity: u64_at(packet, 48) as usize, slots: u32_at(packet, 56) as usize };
     assert_eq!(u64_at(packet, 40), shape.size() as u64);
@@ -165,28 +165,29 @@ fn parse(packet: &[u8], kind: u32) -> Option<Theirs> {
 /// Keeps the handshake's rules over a fresh `socket`. `None` if the victim hung up or refused.
 pub fn shake(socket: OwnedFd, side: Side, terms: &Terms) -> Option<Peer> {
     let (fd, own) = outbox::create(terms.shape, terms.key);
-    let (theirs, their_outbox, bells) = match side {
+    let (bell, rings_it) = bell_pair();
+    let descriptors = [fd.as_fd(), rings_it.as_fd()];
+    let (theirs, came) = match side {
         Side::Renderer => {
-            sys::send(&socket, &terms.hello(), &[fd.as_fd()]).ok()?;
-            let (packet, descriptors) = next(&socket)?;
+            sys::send(&socket, &terms.hello(), &descriptors).ok()?;
+            let (packet, came) = next(&socket)?;
             let theirs = parse(&packet, WELCOME)?;
-            let [outbox, bell] = <[OwnedFd; 2]>::try_from(descriptors).unwrap();
             sys::send(&socket, &ready(u64_at(&packet, 96)), &[]).ok()?;
-            (theirs, outbox, vec![bell])
+            (theirs, came)
         }
         Side::Main => {
-            let (packet, descriptors) = next(&socket)?;
+            let (packet, came) = next(&socket)?;
             let theirs = parse(&packet, HELLO)?;
-            let [outbox] = <[OwnedFd; 1]>::try_from(descriptors).unwrap();
-            let (ours, bell) = bell_pair();
-            sys::send(&socket, &terms.welcome(1), &[fd.as_fd(), bell.as_fd()]).ok()?;
+            sys::send(&socket, &terms.welcome(1), &descriptors).ok()?;
             let (packet, _) = next(&socket)?;
             if packet != ready(1) {
                 return None;
             }
-            (theirs, outbox, vec![ours, bell])
+            (theirs, came)
         }
     };
+    let [their_outbox, their_bell] = <[OwnedFd; 2]>::try_from(came).unwrap();
+    let bells = Bells { theirs: their_bell, ours: bell, rings_ours: rings_it };
     let header = theirs.shape.header(0);
     let map = Map::new(&their_outbox, theirs.shape.size(), false).unwrap();
     let found = map.read(0, header.len());

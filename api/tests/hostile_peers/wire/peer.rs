@@ -56,10 +56,25 @@ pub const ASK: u16 = 2;
 /// The schema of the errors of a channel that does not say otherwise.
 pub const FAILURE: &[u8] = b"{text:string,causes:vec<string>}@16/4";
 
+/// The descriptor bells' sockets that an attacker has.
+pub struct Bells {
+    /// Rings the victim's.
+    pub theirs: OwnedFd,
+    /// Is read when the victim rings.
+    pub ours: OwnedFd,
+    /// A copy of what the victim rings ours with.
+    pub rings_ours: OwnedFd,
+}
+
+impl Bells {
+    pub fn all(&self) -> [&OwnedFd; 3] {
+        [&self.theirs, &self.ours, &self.rings_ours]
+    }
+}
+
 pub struct Peer {
     pub socket: OwnedFd,
-    /// Our end of the bell's pair, and the victim's, too, if we have made it.
-    pub bells: Vec<OwnedFd>,
+    pub bells: Bells,
     pub own: Map,
     pub shape: Shape,
     pub key: u64,
@@ -87,7 +102,7 @@ impl Peer {
     #[allow(clippy::too_many_arguments, reason = "what a handshake brings, all of it different")]
     pub fn new(
         socket: OwnedFd,
-        bells: Vec<OwnedFd>,
+        bells: Bells,
         own: Map,
         terms: &Terms,
         theirs: Map,
@@ -276,7 +291,7 @@ impl Peer {
         word.fetch_add(1, Ordering::Release);
         sys::futex_wake(word);
         if armed & 2 != 0 {
-            let _ = sys::send(&self.bells[0], &[1], &[]);
+            let _ = sys::send(&self.bells.theirs, &[1], &[]);
         }
     }
 

@@ -50,6 +50,17 @@ pub fn receive(socket: impl AsFd) -> Result<Option<Packet>, Errno> {
     Ok((received.bytes != 0 || !descriptors.is_empty()).then_some((bytes, descriptors)))
 }
 
+/// Receives one packet into a page of `file`. That takes as long as the file takes to bring the page.
+pub fn receive_into_page_of(file: impl AsFd, socket: impl AsFd) {
+    const LEN: usize = 4096;
+    let (protection, file) = (libc::PROT_READ | libc::PROT_WRITE, file.as_fd().as_raw_fd());
+    // SAFETY: a new map where the kernel likes.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), LEN, protection, libc::MAP_PRIVATE, file, 0) };
+    assert_ne!(page, libc::MAP_FAILED);
+    // SAFETY: has the kernel write to the map, which stays and of which nobody else knows.
+    unsafe { libc::recv(socket.as_fd().as_raw_fd(), page, LEN, 0) };
+}
+
 /// Wakes everybody who waits on a word in shared memory.
 pub fn futex_wake(word: &AtomicU32) {
     // SAFETY: looks at no memory but the word.

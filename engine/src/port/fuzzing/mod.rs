@@ -48,7 +48,7 @@ struct Rig {
     /// Our outbox as the peer sees it.
     ours: Arc<PeerOutbox>,
     socket: OwnedFd,
-    _bell: OwnedFd,
+    _bells: [OwnedFd; 2],
 }
 
 /// What was delivered.
@@ -113,12 +113,12 @@ impl Rig {
         };
         let (peer, theirs) = Forged::create(header);
         let (own, ours) = Forged::own();
-        let (admitted, socket, bell) = fuzzing::admitted(role, own, theirs?, config.payload_terms());
+        let (admitted, socket, bells) = fuzzing::admitted(role, own, theirs?, config.payload_terms());
         let core = Arc::new(PortCore::new(role, config).unwrap());
         let link = Link::new(admitted, &core, &core.config);
         let inbox = Inbox::new(Arc::clone(&link), &core.config);
         let (buffers, heard) = (Buffers::new(), Recorder::default());
-        Ok(Self { core, link, inbox, buffers, heard, peer, ours, socket, _bell: bell })
+        Ok(Self { core, link, inbox, buffers, heard, peer, ours, socket, _bells: bells })
     }
 
     /// Reads what is there, as the dispatching thread does in one turn.

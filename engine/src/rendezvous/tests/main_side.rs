@@ -87,8 +87,8 @@ fn a_silent_client_is_dropped_at_the_deadline_and_holds_up_nobody() {
     let start = Instant::now();
     let silent = place.client();
     let half_silent = place.client();
-    let (terms, outbox, _own) = place.hello();
-    half_silent.say(&Message::Hello(terms).to_bytes(), &[outbox.as_fd()]);
+    let (terms, handed) = place.hello();
+    half_silent.say(&Message::Hello(terms).to_bytes(), &handed.descriptors());
     assert!(matches!(half_silent.hear(), Some((Message::Welcome(_), _))));
 
     place.connect().unwrap();
@@ -166,15 +166,15 @@ fn another_version_is_told_ours() {
     let client = place.client();
     client.say(&hello, &[]);
     let refusal = client.hear_refusal();
-    assert_eq!((refusal.code, refusal.found, refusal.expected), (RefusalCode::Version, 9, 2));
-    assert_eq!(refusal.protocol, 2);
+    assert_eq!((refusal.code, refusal.found, refusal.expected), (RefusalCode::Version, 9, 3));
+    assert_eq!(refusal.protocol, 3);
 }
 
 #[test]
 fn an_outbox_that_fails_a_check_is_refused() {
     let place = Place::new();
     let main = place.main(&place.config());
-    let (terms, good, _own) = place.hello();
+    let (terms, good) = place.hello();
     let unsealed = memfd_create("unsealed", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
     rustix::fs::ftruncate(&unsealed, terms.outbox_size).unwrap();
     let file = tempfile::tempfile().unwrap();
@@ -184,17 +184,32 @@ fn an_outbox_that_fails_a_check_is_refused() {
         (terms, unsealed.as_fd()),
         (terms, file.as_fd()),
         (terms, reader.as_fd()),
-        (otherwise, good.as_fd()),
-        (Terms { outbox_size: u64::MAX, ..terms }, good.as_fd()),
+        (otherwise, good.outbox.as_fd()),
+        (Terms { outbox_size: u64::MAX, ..terms }, good.outbox.as_fd()),
     ];
     for (terms, outbox) in cases {
         let client = place.client();
-        client.say(&Message::Hello(terms).to_bytes(), &[outbox]);
+        client.say(&Message::Hello(terms).to_bytes(), &[outbox, good.rings_it.as_fd()]);
         let refusal = client.hear_refusal();
         assert_eq!(refusal.code, RefusalCode::BadOutbox, "{refusal}");
     }
     place.connect().unwrap();
     main.admitted.recv().unwrap();
+}
+
+#[test]
+fn a_bell_of_a_renderer_that_is_no_seqpacket_socket_is_refused_and_closed() {
+    let place = Place::new();
+    let _main = place.main(&place.config());
+    let (terms, handed) = place.hello();
+    let client = place.client();
+    let (reader, writer) = pipe().unwrap();
+    client.say(&Message::Hello(terms).to_bytes(), &[handed.outbox.as_fd(), writer.as_fd()]);
+    drop(writer);
+    let refusal = client.hear_refusal();
+    assert_eq!(refusal.code, RefusalCode::BadMessage);
+    assert!(refusal.text.contains("bell"), "{refusal}");
+    wait_readable(reader.as_fd());
 }
 
 #[test]
@@ -227,10 +242,10 @@ fn a_connection_too_many_is_refused_until_another_ends() {
 fn a_handshake_that_failed_takes_no_place() {
     let place = Place::new();
     let _main = place.main(&Config { max_connections: 1, ..place.config() });
-    let (terms, outbox, _own) = place.hello();
+    let (terms, handed) = place.hello();
     for _ in 0..3 {
         let client = place.client();
-        client.say(&Message::Hello(terms).to_bytes(), &[outbox.as_fd()]);
+        client.say(&Message::Hello(terms).to_bytes(), &handed.descriptors());
         assert!(matches!(client.hear(), Some((Message::Welcome(_), _))));
         client.say(b"nonsense", &[]);
         assert_eq!(client.hear_refusal().code, RefusalCode::BadMessage);
@@ -243,8 +258,8 @@ fn a_main_that_shuts_down_refuses_half_open_handshakes() {
     let place = Place::new();
     let main = place.main(&place.config());
     let client = place.client();
-    let (terms, outbox, _own) = place.hello();
-    client.say(&Message::Hello(terms).to_bytes(), &[outbox.as_fd()]);
+    let (terms, handed) = place.hello();
+    client.say(&Message::Hello(terms).to_bytes(), &handed.descriptors());
     assert!(matches!(client.hear(), Some((Message::Welcome(_), _))));
     drop(main);
     assert_eq!(client.hear_refusal().code, RefusalCode::ShuttingDown);

@@ -75,12 +75,27 @@ impl Place {
         Hand(socket)
     }
 
-    /// What a renderer with our settings would say, and the outbox that goes with it.
-    fn hello(&self) -> (Terms, OwnedFd, Arc<OwnOutbox>) {
+    /// What a renderer with our settings would say, and what goes with it.
+    fn hello(&self) -> (Terms, Handed) {
         let config = self.config();
         let geometry = config.check().unwrap();
-        let (outbox, fd) = OwnOutbox::create(geometry).unwrap();
-        (terms(&config, geometry, RENDERER_ENDPOINT), fd, outbox)
+        let (mapped, outbox) = OwnOutbox::create(geometry).unwrap();
+        let (bell, rings_it) = socket::pair().unwrap();
+        let handed = Handed { outbox, rings_it, _kept: (mapped, bell) };
+        (terms(&config, geometry, RENDERER_ENDPOINT), handed)
+    }
+}
+
+/// What a side gives the other with its first packet.
+struct Handed {
+    outbox: OwnedFd,
+    rings_it: OwnedFd,
+    _kept: (Arc<OwnOutbox>, OwnedFd),
+}
+
+impl Handed {
+    fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.outbox.as_fd(), self.rings_it.as_fd()]
     }
 }
 
@@ -159,8 +174,10 @@ fn both_sides_of_a_connection_agree() {
         assert_eq!(renderer.credentials.pid.unsigned_abs(), std::process::id());
 
         for (ringer, rung) in [(&renderer, &at_main), (&at_main, &renderer)] {
-            socket::ring_bell(ringer.bell.as_fd()).unwrap();
+            socket::ring_bell(ringer.peer_bell.as_fd()).unwrap();
             wait_readable(rung.bell.as_fd());
+            // Who rings cannot read, and so cannot hold up who does.
+            assert!(matches!(socket::receive(ringer.peer_bell.as_fd(), &mut [0; 8]), Ok(Received::Nothing)));
             assert!(socket::drain_bell(rung.bell.as_fd()).rung);
             socket::send_goodbye(ringer.socket.as_fd());
             assert!(matches!(socket::hear(rung.socket.as_fd()), socket::Heard::Goodbye));
@@ -192,9 +209,9 @@ fn a_directory_too_deep_for_a_socket_address_serves_too() {
 
 #[test]
 fn the_layout_version_in_the_handshake_is_that_of_the_outbox() {
-    let (terms, fd, _outbox) = Place::new().hello();
+    let (terms, handed) = Place::new().hello();
     let mut version = [0; 4];
-    rustix::io::pread(&fd, &mut version, 8).unwrap();
+    rustix::io::pread(&handed.outbox, &mut version, 8).unwrap();
     assert_eq!(u32::from_le_bytes(version), terms.layout);
 }
 

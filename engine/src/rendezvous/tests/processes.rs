@@ -280,9 +280,9 @@ fn child_connects_and_leaves_often() {
         let at_main = main.admitted.recv().unwrap();
         assert_eq!(holdings().1, before.1 + 4, "two outboxes, each mapped by both sides");
         drop((renderer, at_main));
-        let (terms, outbox, _own) = place.hello();
+        let (terms, handed) = place.hello();
         let client = place.client();
-        client.say(&Message::Hello(terms).to_bytes(), &[outbox.as_fd()]);
+        client.say(&Message::Hello(terms).to_bytes(), &handed.descriptors());
         assert!(client.hear().is_some());
         client.say(b"nonsense", &[]);
         client.hear_refusal();

@@ -25,8 +25,8 @@ impl FakeMain {
     /// Takes a client and its Hello.
     fn meet(&self) -> (Hand, Terms) {
         let client = Hand(socket::accept(self.0.as_fd()).unwrap());
-        let Some((Message::Hello(terms), outbox)) = client.hear() else { panic!("no Hello") };
-        assert_eq!(outbox.len(), 1);
+        let Some((Message::Hello(terms), handed)) = client.hear() else { panic!("no Hello") };
+        assert_eq!(handed.len(), 2);
         (client, terms)
     }
 }
@@ -52,11 +52,10 @@ fn welcome(terms: Terms) -> Welcome {
 
 /// Sends a Welcome with a good outbox and bell, but for what `change` does to its bytes.
 fn welcome_with(client: &Hand, welcome: Welcome, change: impl FnOnce(&mut Vec<u8>)) {
-    let (_, outbox, _own) = Place::new().hello();
-    let (_ours, bell) = socket::pair().unwrap();
+    let (_, handed) = Place::new().hello();
     let mut bytes = Message::Welcome(welcome).to_bytes();
     change(&mut bytes);
-    client.say(&bytes, &[outbox.as_fd(), bell.as_fd()]);
+    client.say(&bytes, &handed.descriptors());
 }
 
 fn refused_as(told: Option<Message>, code: RefusalCode) {
@@ -136,21 +135,21 @@ fn a_refusal_is_heard_though_hello_was_never_read() {
 
 #[test]
 fn a_main_of_another_version_is_told_ours() {
-    let (error, told) = after(|client, terms| welcome_with(client, welcome(terms), |bytes| bytes[8] = 3));
-    assert!(matches!(error, ConnectError::VersionMismatch { found: 3, expected: 2 }), "{error}");
+    let (error, told) = after(|client, terms| welcome_with(client, welcome(terms), |bytes| bytes[8] = 4));
+    assert!(matches!(error, ConnectError::VersionMismatch { found: 4, expected: 3 }), "{error}");
     refused_as(told, RefusalCode::Version);
 }
 
 #[test]
 fn a_refusal_for_the_version_shows_both() {
     let (error, _) = after(|client, _| {
-        let refusal = Refusal { protocol: 7, ..Refusal::new(RefusalCode::Version, 2, 7, "too old") };
+        let refusal = Refusal { protocol: 7, ..Refusal::new(RefusalCode::Version, 3, 7, "too old") };
         client.say(&Message::Refuse(refusal).to_bytes(), &[]);
     });
-    assert!(matches!(error, ConnectError::VersionMismatch { found: 7, expected: 2 }), "{error}");
+    assert!(matches!(error, ConnectError::VersionMismatch { found: 7, expected: 3 }), "{error}");
     assert_eq!(
         error.to_string(),
-        "main speaks version 7 of the protocol, expected 2; use the same version of memit on both sides"
+        "main speaks version 7 of the protocol, expected 3; use the same version of memit on both sides"
     );
 }
 
@@ -198,8 +197,8 @@ fn a_main_that_says_nonsense_is_refused_and_its_descriptors_are_closed() {
 fn a_bell_that_is_no_seqpacket_socket_is_refused() {
     let (reader, writer) = pipe().unwrap();
     let (error, told) = after(move |client, terms| {
-        let (_, outbox, _own) = Place::new().hello();
-        client.say(&Message::Welcome(welcome(terms)).to_bytes(), &[outbox.as_fd(), writer.as_fd()]);
+        let (_, handed) = Place::new().hello();
+        client.say(&Message::Welcome(welcome(terms)).to_bytes(), &[handed.outbox.as_fd(), writer.as_fd()]);
     });
     assert!(matches!(&error, ConnectError::Protocol { text } if text.contains("bell")), "{error}");
     refused_as(told, RefusalCode::BadMessage);
