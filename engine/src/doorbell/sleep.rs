@@ -61,12 +61,15 @@ pub(crate) fn sleep_once(
 }
 
 impl Waker {
-    /// Rings `bell` for sleepers that are armed with `armed`. Where one polls its descriptor `descriptor` rings that,
-    /// and says whether it will be heard.
+    /// Rings for sleepers that are armed with `armed`, in each kind that it names: `bell` for those who wait on it, and for
+    /// one that polls its descriptor `descriptor`, which says whether it will be heard.
     pub(crate) fn ring(&self, armed: u64, bell: &AtomicU32, descriptor: impl FnOnce() -> bool) {
-        ring_anyway(bell);
+        let kinds = Kinds::of(armed);
+        if kinds.contains(Kinds::FUTEX) {
+            ring_anyway(bell);
+        }
         crash_point!("ring-woken");
-        if !Kinds::of(armed).contains(Kinds::DESCRIPTOR) || descriptor() {
+        if !kinds.contains(Kinds::DESCRIPTOR) || descriptor() {
             self.rang(armed);
         }
     }
@@ -85,4 +88,39 @@ pub(crate) fn change(control: &AtomicU32) {
     // SYNC control: pairs with `Noted::new`.
     control.fetch_add(1, Ordering::Release);
     futex::wake_all_private(control);
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::doorbell::protocol::arm;
+    use crate::sync::AtomicU64;
+
+    #[test]
+    fn a_ring_serves_the_kinds_that_are_armed_and_no_other() {
+        for (kinds, is_bumped, is_told) in [(Kinds::FUTEX, true, false), (Kinds::DESCRIPTOR, false, true)] {
+            let (word, bell, waker) = (AtomicU64::new(0), AtomicU32::new(7), Waker::default());
+            arm(&word, kinds);
+            let armed = word.load(Ordering::Relaxed);
+            let told = Cell::new(false);
+            waker.ring(armed, &bell, || {
+                told.set(true);
+                true
+            });
+            assert_eq!((bell.load(Ordering::Relaxed) != 7, told.get()), (is_bumped, is_told), "{kinds:?}");
+            assert!(!waker.due(armed));
+        }
+    }
+
+    #[test]
+    fn a_ring_that_will_not_be_heard_is_due_again() {
+        let (word, waker) = (AtomicU64::new(0), Waker::default());
+        arm(&word, Kinds::DESCRIPTOR);
+        let armed = word.load(Ordering::Relaxed);
+        waker.ring(armed, &AtomicU32::new(0), || false);
+        assert!(waker.due(armed));
+    }
 }
