@@ -6,10 +6,20 @@ use core::marker::PhantomData;
 
 use crate::cursor::fits;
 use crate::error::CorruptFrame;
-use crate::layout::{DESCRIPTOR_OFFSET, Descriptor, HEADER, Header, LINE_STEP, kind};
+use crate::layout::{Capacity, DESCRIPTOR_OFFSET, Descriptor, HEADER, Header, LINE_STEP, kind};
 use crate::memory::{OwnCursor, RingRead, RingView};
 use crate::stamp::Key;
 use crate::sync::{Ordering, fence};
+
+/// How many frames of padding one poll passes.
+///
+/// An honest producer leaves one where a frame did not fit before the ring's end, and that once a lap. A claim that was
+/// given up, or a line whose stale bytes were the stamp awaited next (one claim in 2^64, unless payloads are made up for
+/// it), adds one. Where more follow each other, the next poll goes on, which costs its user one more turn of a loop.
+const MAX_PADDING: usize = 4;
+
+// A poll begins less than a quarter of the ring beyond the published head, so it never comes round to it.
+const _: () = assert!(MAX_PADDING * Capacity::MIN / 8 + Capacity::MIN / 4 < Capacity::MIN);
 
 /// The reading half of a ring, used by one thread at a time.
 ///
@@ -28,6 +38,36 @@ pub struct Consumer<M, C> {
     /// The head that the producer knows of.
     published: u64,
     _not_sync: PhantomData<Cell<()>>,
+}
+
+/// What a poll has found.
+#[must_use = "what lies behind padding is there for the next poll alone"]
+pub enum Polled<'c, M, C> {
+    /// The frame at the head.
+    Frame(Frame<'c, M, C>),
+    /// More padding in a row than one poll passes. Something is there still: poll again, after the turn of others that
+    /// are to be served, but before waiting for anything.
+    Padding,
+    /// Nothing was published.
+    Empty,
+}
+
+impl<'c, M, C> Polled<'c, M, C> {
+    /// The frame, if there is one: for whoever polls again in any case.
+    #[inline]
+    pub fn frame(self) -> Option<Frame<'c, M, C>> {
+        match self {
+            Self::Frame(frame) => Some(frame),
+            Self::Padding | Self::Empty => None,
+        }
+    }
+}
+
+/// What was found behind padding.
+enum Passed {
+    Frame(Checked),
+    Padding,
+    Empty,
 }
 
 /// A descriptor that passed the checks, with the size of its frame.
@@ -55,23 +95,25 @@ impl<M: RingRead, C: OwnCursor> Consumer<M, C> {
     /// An empty ring costs one load and one compare. The frame stays at the head until it is
     /// [released](Frame::release); dropping it and polling again gives it once more.
     ///
-    /// At most one ring's worth of padding is skipped at once, whatever the producer writes.
+    /// A poll passes a few frames of padding at most, whatever the producer writes, and says so if
+    /// there are [more](Polled::Padding).
     ///
     /// # Errors
     /// [`CorruptFrame`], when the producer wrote what none can have; it will not get better.
     #[inline]
-    pub fn poll(&mut self) -> Result<Option<Frame<'_, M, C>>, CorruptFrame> {
+    pub fn poll(&mut self) -> Result<Polled<'_, M, C>, CorruptFrame> {
         if !self.is_ready() {
-            return Ok(None);
+            return Ok(Polled::Empty);
         }
         let mut found = self.inspect()?;
         if found.descriptor.header.kind == kind::PADDING {
             match self.skip_padding(found)? {
-                Some(behind) => found = behind,
-                None => return Ok(None),
+                Passed::Frame(behind) => found = behind,
+                Passed::Padding => return Ok(Polled::Padding),
+                Passed::Empty => return Ok(Polled::Empty),
             }
         }
-        Ok(Some(Frame { consumer: self, found }))
+        Ok(Polled::Frame(Frame { consumer: self, found }))
     }
 
     /// Publishes the head, if the producer does not know it yet; says whether it did not.
@@ -166,31 +208,26 @@ impl<M: RingRead, C: OwnCursor> Consumer<M, C> {
         }
     }
 
-    /// Moves the head over padding: to the frame behind it, or to where the next will be.
-    ///
-    /// The head is published only afterwards, so an honest producer cannot have published beyond
-    /// the space it knew of, and a hostile one runs into that limit.
+    /// Moves the head over `found` and the padding that follows it: to the frame behind, or to where the next will be,
+    /// or as far as one poll goes. What is corrupt is found before anything is published.
     #[cold]
     #[inline(never)]
-    fn skip_padding(&mut self, mut found: Checked) -> Result<Option<Checked>, CorruptFrame> {
-        loop {
-            let capacity = self.memory.capacity();
-            let next = self.head.wrapping_add(found.size);
-            if !fits(next, self.published, capacity) {
-                let limit = self.published.wrapping_add(capacity.span() - LINE_STEP);
-                return Err(CorruptFrame::Overrun { position: self.head, limit });
-            }
-            self.head = next;
+    fn skip_padding(&mut self, mut found: Checked) -> Result<Passed, CorruptFrame> {
+        let mut passed = Passed::Padding;
+        for _ in 0..MAX_PADDING {
+            self.head = self.head.wrapping_add(found.size);
             if !self.is_ready() {
-                self.publish_head_lazily();
-                return Ok(None);
+                passed = Passed::Empty;
+                break;
             }
             found = self.inspect()?;
             if found.descriptor.header.kind != kind::PADDING {
-                self.publish_head_lazily();
-                return Ok(Some(found));
+                passed = Passed::Frame(found);
+                break;
             }
         }
+        self.publish_head_lazily();
+        Ok(passed)
     }
 
     #[inline]
@@ -205,6 +242,16 @@ impl<M: RingRead, C: OwnCursor> Consumer<M, C> {
 impl<M, C> fmt::Debug for Consumer<M, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consumer").field("head", &self.head).field("published", &self.published).finish_non_exhaustive()
+    }
+}
+
+impl<M, C> fmt::Debug for Polled<'_, M, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frame(frame) => frame.fmt(f),
+            Self::Padding => f.write_str("Padding"),
+            Self::Empty => f.write_str("Empty"),
+        }
     }
 }
 

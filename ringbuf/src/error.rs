@@ -160,13 +160,6 @@ pub enum CorruptFrame {
         /// The bytes from its payload to the ring's end.
         room: usize,
     },
-    /// It lies in space that this consumer has not released to the producer.
-    Overrun {
-        /// Where the frame begins.
-        position: u64,
-        /// The end of the space that the producer may use.
-        limit: u64,
-    },
 }
 
 impl fmt::Display for CorruptFrame {
@@ -180,11 +173,6 @@ impl fmt::Display for CorruptFrame {
                 f,
                 "at position {position} a payload of {len} bytes, \
                  expected at most the {room} up to the end of the ring"
-            )?,
-            Self::Overrun { position, limit } => write!(
-                f,
-                "at position {position} padding that reaches into unreleased space, \
-                 expected it to end at {limit} or before"
             )?,
         }
         f.write_str("; disconnect the peer")

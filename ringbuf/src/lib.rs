@@ -20,7 +20,7 @@
 //!
 //! # Example
 //! ```
-//! use memit_ringbuf::{Capacity, Consumer, Header, HeapCursor, HeapRing, Key, Producer};
+//! use memit_ringbuf::{Capacity, Consumer, Header, HeapCursor, HeapRing, Key, Polled, Producer};
 //!
 //! let ring = HeapRing::new(Capacity::new(64 * 1024)?);
 //! let head = HeapCursor::new();
@@ -33,12 +33,12 @@
 //! claim.write(0, b"hello");
 //! claim.commit(Header { channel: 7, kind: 1, flags: 0 });
 //!
-//! let frame = consumer.poll()?.expect("one frame was committed");
+//! let frame = consumer.poll()?.frame().expect("one frame was committed");
 //! let mut payload = [0; 5];
 //! frame.copy_to(&mut payload);
 //! assert_eq!((frame.header().channel, &payload), (7, b"hello"));
 //! frame.release();
-//! assert!(consumer.poll()?.is_none());
+//! assert!(matches!(consumer.poll()?, Polled::Empty));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -52,7 +52,7 @@
 //! | `producer` | [`Producer`], and the essay on memory ordering |
 //! | `claim` | [`Claim`]: write, commit, abort |
 //! | `exclusive` | [`Exclusive`]: claims without a read-modify-write |
-//! | `consumer` | [`Consumer`], [`Frame`] |
+//! | `consumer` | [`Consumer`], [`Polled`], [`Frame`] |
 //! | `error` | one small enum per operation |
 
 #![warn(missing_docs)]
@@ -80,7 +80,7 @@ mod stamp;
 mod sync;
 
 pub use claim::Claim;
-pub use consumer::{Consumer, Frame};
+pub use consumer::{Consumer, Frame, Polled};
 #[cfg(crash_points)]
 #[doc(hidden)]
 pub use crash::on_crash_point;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use memit_ringbuf::{
     Capacity, ClaimError, Consumer, Header, HeapCursor, HeapRing, Held, Key, MappedRing, MappedRingMut, PeerCursor,
-    Producer,
+    Polled, Producer,
 };
 
 const HEADER: Header = Header { channel: 1, kind: 1, flags: 0 };
@@ -39,14 +39,14 @@ fn the_head_is_published_once_a_quarter_of_the_ring_is_released() {
     let (producer, mut consumer, head) = ring();
     for lines in 1..=16 {
         send(&producer, &[]);
-        consumer.poll().unwrap().unwrap().release();
+        consumer.poll().unwrap().frame().unwrap().release();
         assert_eq!(consumer.head(), lines * 64);
         let published = if lines == 16 { 1024 } else { 0 };
         assert_eq!((consumer.published_head(), head.load()), (published, published));
     }
     assert!(!consumer.publish_head());
     send(&producer, &[]);
-    consumer.poll().unwrap().unwrap().release();
+    consumer.poll().unwrap().frame().unwrap().release();
     assert!(consumer.publish_head());
     assert_eq!(head.load(), 17 * 64);
 }
@@ -57,8 +57,40 @@ fn the_head_is_published_once_a_quarter_of_the_ring_was_padding() {
     for _ in 0..16 {
         producer.try_claim(48).unwrap().abort();
     }
-    assert!(consumer.poll().unwrap().is_none());
-    assert_eq!(head.load(), 1024);
+    while matches!(consumer.poll().unwrap(), Polled::Padding) {}
+    assert_eq!((consumer.head(), head.load()), (1024, 1024));
+}
+
+#[test]
+fn a_poll_passes_four_frames_of_padding_and_says_so_if_there_are_more() {
+    for many in 0..=9 {
+        let (producer, mut consumer, _) = ring();
+        for _ in 0..many {
+            producer.try_claim(0).unwrap().abort();
+        }
+        for passed in (4..many).step_by(4) {
+            assert!(matches!(consumer.poll().unwrap(), Polled::Padding), "{passed} of {many}");
+            assert_eq!(consumer.head(), passed * 64);
+            assert!(consumer.is_ready());
+        }
+        assert!(matches!(consumer.poll().unwrap(), Polled::Empty), "{many}");
+        assert_eq!(consumer.head(), many * 64);
+        send(&producer, &[]);
+        assert_eq!(consumer.poll().unwrap().frame().unwrap().position(), many * 64);
+    }
+}
+
+#[test]
+fn the_frame_behind_as_much_padding_as_an_honest_producer_leaves_is_found_at_once() {
+    let (producer, mut consumer, _) = ring();
+    (0..63).for_each(|_| producer.try_claim(0).unwrap().abort());
+    while matches!(consumer.poll().unwrap(), Polled::Padding) {}
+    consumer.publish_head();
+    // Padding up to the ring's end, and a claim that was given up.
+    producer.try_claim(49).unwrap().abort();
+    send(&producer, &[7; 49]);
+    let frame = consumer.poll().unwrap().frame().unwrap();
+    assert_eq!(frame.position(), 4096 + 128);
 }
 
 #[test]
@@ -70,7 +102,7 @@ fn full_names_the_head_that_makes_room() {
     assert_eq!(producer.try_claim(48).unwrap_err(), ClaimError::Full { wanted: 64 });
     // At the end of the ring only one line is left: padding, then two lines behind it.
     assert_eq!(producer.try_claim(49).unwrap_err(), ClaimError::Full { wanted: 192 });
-    consumer.poll().unwrap().unwrap().release();
+    consumer.poll().unwrap().frame().unwrap().release();
     consumer.publish_head();
     producer.try_claim(48).unwrap().abort();
     assert_eq!(producer.tail(), 4096);
@@ -85,7 +117,7 @@ fn readiness_is_seen_without_side_effects() {
     claim.abort();
     assert!(consumer.is_ready() && consumer.is_ready());
     assert_eq!(consumer.head(), 0);
-    assert!(consumer.poll().unwrap().is_none());
+    assert!(matches!(consumer.poll().unwrap(), Polled::Empty));
     assert!(!consumer.is_ready());
     assert_eq!(consumer.head(), 64);
 }
@@ -111,7 +143,7 @@ fn a_view_shows_the_payload_where_it_lies() {
     for len in [0, 5, 48, 100, 496] {
         let payload: Vec<u8> = (0..len).collect::<Vec<u16>>().iter().map(|byte| byte.to_le_bytes()[0]).collect();
         send(&producer, &payload);
-        let frame = consumer.poll().unwrap().unwrap();
+        let frame = consumer.poll().unwrap().frame().unwrap();
         // SAFETY: this thread is the producer, and writes nothing while the view lives.
         let view = unsafe { frame.view() };
         assert_eq!(view, payload);
@@ -130,7 +162,7 @@ fn a_write_outside_the_claim_panics_and_aborts_it() {
             claim.commit(HEADER);
         }));
         assert!(outside.is_err(), "{len} bytes at {offset}");
-        assert!(consumer.poll().unwrap().is_none());
+        assert!(matches!(consumer.poll().unwrap(), Polled::Empty));
         assert_eq!(consumer.head(), 64, "the claim became padding");
     }
 }
@@ -141,15 +173,16 @@ fn a_read_outside_the_payload_panics_and_leaves_the_frame() {
     send(&producer, &[7; 16]);
     for (offset, len) in [(0, 17), (8, 9), (24, 0), (4, 4), (usize::MAX & !7, 16)] {
         let outside = catch_unwind(AssertUnwindSafe(|| {
-            consumer.poll().unwrap().unwrap().copy_range_to(offset, &mut vec![0; len]);
+            consumer.poll().unwrap().frame().unwrap().copy_range_to(offset, &mut vec![0; len]);
         }));
         assert!(outside.is_err(), "{len} bytes at {offset}");
     }
     for len in [0, 15, 17] {
-        let wrong = catch_unwind(AssertUnwindSafe(|| consumer.poll().unwrap().unwrap().copy_to(&mut vec![0; len])));
+        let wrong =
+            catch_unwind(AssertUnwindSafe(|| consumer.poll().unwrap().frame().unwrap().copy_to(&mut vec![0; len])));
         assert!(wrong.is_err(), "the whole payload into {len} bytes");
     }
-    consumer.poll().unwrap().unwrap().copy_to(&mut [0; 16]);
+    consumer.poll().unwrap().frame().unwrap().copy_to(&mut [0; 16]);
 }
 
 #[test]
@@ -169,7 +202,7 @@ fn room_is_checked_as_a_claim_would_find_it_and_nothing_is_claimed() {
             }
         }
     }
-    assert!(consumer.poll().unwrap().is_none());
+    while matches!(consumer.poll().unwrap(), Polled::Padding) {}
     consumer.publish_head();
     assert_eq!(producer.check_room(100), Ok(()));
     let guard = producer.exclusive().unwrap();

@@ -4,7 +4,7 @@
 
 use std::mem;
 
-use memit_ringbuf::{Capacity, ClaimError, Consumer, Header, HeapCursor, HeapRing, Key, Producer};
+use memit_ringbuf::{Capacity, ClaimError, Consumer, Header, HeapCursor, HeapRing, Key, Polled, Producer};
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug)]
@@ -33,14 +33,19 @@ fn claimed() -> impl Strategy<Value = Claimed> {
 fn drain(consumer: &mut Consumer<HeapRing, HeapCursor>) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     loop {
-        while let Some(frame) = consumer.poll().expect("an honest producer") {
-            let mut payload = vec![0; frame.len()];
-            frame.copy_to(&mut payload);
-            frame.release();
-            found.push(payload);
-        }
-        if !consumer.skip_gap() {
-            return found;
+        match consumer.poll().expect("an honest producer") {
+            Polled::Frame(frame) => {
+                let mut payload = vec![0; frame.len()];
+                frame.copy_to(&mut payload);
+                frame.release();
+                found.push(payload);
+            }
+            Polled::Padding => {}
+            Polled::Empty => {
+                if !consumer.skip_gap() {
+                    return found;
+                }
+            }
         }
     }
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use memit_ringbuf::{
-    Capacity, ClaimError, Consumer, CorruptFrame, CorruptHead, Header, HeapCursor, HeapRing, Key, OwnCursor, Producer,
-    RingWrite, kind, reached,
+    Capacity, ClaimError, Consumer, CorruptFrame, CorruptHead, Header, HeapCursor, HeapRing, Key, OwnCursor, Polled,
+    Producer, RingWrite, kind, reached,
 };
 use proptest::prelude::*;
 
@@ -60,29 +60,51 @@ fn a_frame_over_the_end_of_the_ring_straddles() {
 }
 
 #[test]
-fn padding_all_round_the_ring_is_an_overrun_and_ends_the_poll() {
+fn a_poll_ends_however_much_padding_there_is() {
     let memory = memory();
     let mut consumer = consumer(&memory, 640);
     for line in 0..CAPACITY / 64 {
         forge(&memory, 640 + line * 64, 48, kind::PADDING);
     }
-    let limit = 640 + CAPACITY - 64;
-    assert_eq!(consumer.poll().unwrap_err(), CorruptFrame::Overrun { position: limit, limit });
-    assert_eq!(consumer.poll().unwrap_err(), CorruptFrame::Overrun { position: limit, limit });
+    for polls in 1..16 {
+        assert!(matches!(consumer.poll().unwrap(), Polled::Padding));
+        assert_eq!(consumer.head(), 640 + polls * 4 * 64);
+    }
+    // Each line was read where it lies, and none of the lap behind is there.
+    assert!(matches!(consumer.poll().unwrap(), Polled::Empty));
+    assert_eq!(consumer.head(), 640 + CAPACITY);
 }
 
 #[test]
-fn as_much_padding_as_a_ring_can_hold_is_skipped_at_once() {
+fn a_poll_stays_within_the_lap_of_the_head_that_was_published() {
     let memory = memory();
     let mut consumer = consumer(&memory, 0);
-    for line in 0..CAPACITY / 64 - 2 {
-        forge(&memory, line * 64, 48, kind::PADDING);
+    // As far beyond the published head as can be, and then the longest padding that there is.
+    forge(&memory, 0, 512 - 16, 1);
+    forge(&memory, 512, 448 - 16, 1);
+    let mut position = 960;
+    for _ in 0..6 {
+        forge(&memory, position, 512 - 16, kind::PADDING);
+        position += 512;
     }
-    forge(&memory, CAPACITY - 128, 48, 5);
-    let frame = consumer.poll().unwrap().unwrap();
-    assert_eq!((frame.header().kind, frame.position()), (5, CAPACITY - 128));
-    frame.release();
-    assert_eq!(consumer.head(), CAPACITY - 64);
+    consumer.poll().unwrap().frame().unwrap().release();
+    consumer.poll().unwrap().frame().unwrap().release();
+    assert_eq!((consumer.head(), consumer.published_head()), (960, 0));
+    assert!(matches!(consumer.poll().unwrap(), Polled::Padding));
+    assert_eq!((consumer.head(), consumer.published_head()), (960 + 4 * 512, 960 + 4 * 512));
+}
+
+#[test]
+fn what_is_corrupt_behind_padding_is_found_before_anything_is_given_back() {
+    let memory = memory();
+    let mut consumer = consumer(&memory, 0);
+    for line in 0..3 {
+        forge(&memory, line * 512, 512 - 16, kind::PADDING);
+    }
+    forge(&memory, 3 * 512, 513, 1);
+    let found = consumer.poll().unwrap_err();
+    assert_eq!(found, CorruptFrame::TooLong { position: 3 * 512, len: 513, max: MAX_PAYLOAD });
+    assert_eq!((consumer.published_head(), consumer.poll().unwrap_err()), (0, found));
 }
 
 #[test]
@@ -132,7 +154,11 @@ proptest! {
         let mut payload = vec![0; MAX_PAYLOAD];
         // Each round consumes at least a line of the one lap that is forged, or changes nothing.
         for _ in 0..=CAPACITY / 64 {
-            let Ok(Some(frame)) = consumer.poll() else { break };
+            let frame = match consumer.poll() {
+                Ok(Polled::Frame(frame)) => frame,
+                Ok(Polled::Padding) => continue,
+                Ok(Polled::Empty) | Err(_) => break,
+            };
             prop_assert!(frame.len() <= MAX_PAYLOAD);
             prop_assert_ne!(frame.header().kind, kind::PADDING);
             let len = frame.len();
@@ -140,7 +166,7 @@ proptest! {
             frame.release();
         }
         prop_assert!(consumer.head().wrapping_sub(start) <= CAPACITY);
-        prop_assert!(!matches!(consumer.poll(), Ok(Some(_))));
+        prop_assert!(matches!(consumer.poll(), Ok(Polled::Empty) | Err(_)));
     }
 
     #[test]
@@ -205,13 +231,13 @@ fn a_consumer_survives_a_ring_that_changes_under_it() {
         let mut payload = vec![0; MAX_PAYLOAD];
         for _ in 0..200_000 {
             match consumer.poll() {
-                Ok(Some(frame)) => {
+                Ok(Polled::Frame(frame)) => {
                     let len = frame.len();
                     assert!(len <= MAX_PAYLOAD);
                     frame.copy_to(&mut payload[..len]);
                     frame.release();
                 }
-                Ok(None) => {}
+                Ok(Polled::Padding | Polled::Empty) => {}
                 Err(_) => consumer = self::consumer(&memory, consumer.head() % (8 * CAPACITY)),
             }
         }

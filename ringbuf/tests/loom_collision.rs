@@ -8,7 +8,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use loom_support::{Blind, HEADER, fill, model, receive, ring, ring_with, send, stamp};
-use memit_ringbuf::{HeapRing, RingWrite};
+use memit_ringbuf::{HeapRing, Polled, RingWrite};
 
 /// The second word of a frame of kind 9 without payload: what a phantom would look like.
 const PHANTOM: u64 = 9 << 48;
@@ -30,7 +30,7 @@ where
 
         let received = [receive(&mut consumer), receive(&mut consumer)];
         assert!(received == [1, 2] || received == [2, 1], "{received:?}");
-        assert!(consumer.poll().unwrap().is_none(), "a frame that nobody sent");
+        assert!(matches!(consumer.poll().unwrap(), Polled::Empty), "a frame that nobody sent");
         first.join().unwrap();
         second.join().unwrap();
         assert_eq!(consumer.head(), 320, "two frames and three lines that collided");
@@ -85,6 +85,6 @@ fn a_thread_that_goes_by_the_known_head_sees_the_words_before_it() {
         } else {
             assert_eq!(next, 6);
         }
-        assert!(consumer.poll().unwrap().is_none());
+        assert!(matches!(consumer.poll().unwrap(), Polled::Empty));
     });
 }

@@ -8,7 +8,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use loom_support::{fill, model, receive, ring, send, send_held};
-use memit_ringbuf::{ClaimError, Held};
+use memit_ringbuf::{ClaimError, Held, Polled};
 
 /// The known head is too old for any claim, so the guard and the other thread both ask for the
 /// head, and must not hold it against a tail that is out of date.
@@ -43,7 +43,7 @@ fn a_guard_and_a_shared_producer_stay_out_of_each_others_way() {
         } else {
             assert_eq!(received, [20, 21]);
         }
-        assert!(consumer.poll().unwrap().is_none());
+        assert!(matches!(consumer.poll().unwrap(), Polled::Empty));
     });
 }
 
@@ -69,6 +69,6 @@ fn two_threads_never_have_the_guard_at_once() {
             received.push(receive(&mut consumer));
         }
         assert!(received.chunks(2).all(|pair| pair[0] == pair[1]), "{received:?}");
-        assert!(consumer.poll().unwrap().is_none());
+        assert!(matches!(consumer.poll().unwrap(), Polled::Empty));
     });
 }

@@ -8,6 +8,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use loom_support::{model, receive, ring, send};
+use memit_ringbuf::Polled;
 
 /// The first line of the model is the last of the ring, and the last of all positions: the frame
 /// of two lines goes behind padding, or behind the frame of one line.
@@ -23,7 +24,7 @@ fn two_producers_and_a_consumer_meet_at_the_end_of_the_ring() {
         assert!(received == [1, 2] || received == [2, 1], "{received:?}");
         long.join().unwrap();
         short.join().unwrap();
-        assert!(consumer.poll().unwrap().is_none());
+        assert!(matches!(consumer.poll().unwrap(), Polled::Empty));
     });
 }
 
@@ -43,7 +44,7 @@ fn an_aborted_claim_between_two_frames_is_skipped() {
         assert_eq!(receive(&mut consumer), 2);
         sender.join().unwrap();
         aborter.join().unwrap();
-        assert!(consumer.poll().unwrap().is_none());
+        assert!(matches!(consumer.poll().unwrap(), Polled::Empty));
         assert_eq!(consumer.head(), 3 * 64);
     });
 }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use memit_ringbuf::{
-    Capacity, Claim, ClaimError, Consumer, Header, HeapCursor, HeapRing, Key, LINE, Producer, reached,
+    Capacity, Claim, ClaimError, Consumer, Header, HeapCursor, HeapRing, Key, LINE, Polled, Producer, reached,
 };
 use proptest::prelude::*;
 
@@ -131,7 +131,8 @@ impl<'p> Model<'p> {
         while let Some(Entry::Aborted) = self.queue.front() {
             self.queue.pop_front();
         }
-        let frame = self.consumer.poll().expect("an honest producer");
+        while matches!(self.consumer.poll().expect("an honest producer"), Polled::Padding) {}
+        let frame = self.consumer.poll().expect("an honest producer").frame();
         let Some(Entry::Committed(header, payload)) = self.queue.front() else {
             assert!(frame.is_none(), "{frame:?} was never sent");
             return false;

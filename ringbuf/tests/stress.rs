@@ -7,7 +7,7 @@ use std::hint;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use memit_ringbuf::{Capacity, Claim, ClaimError, Consumer, Header, HeapCursor, HeapRing, Key, Producer};
+use memit_ringbuf::{Capacity, Claim, ClaimError, Consumer, Header, HeapCursor, HeapRing, Key, Polled, Producer};
 
 const CAPACITY: usize = 4096;
 const SENDERS: u16 = 3;
@@ -122,7 +122,7 @@ fn every_message_arrives_once_whole_and_in_its_senders_order() {
         let mut payload = [0; CAPACITY / 8];
         let mut turns = 0;
         while expected.iter().any(|number| *number < MESSAGES) {
-            let Some(frame) = consumer.poll().unwrap() else {
+            let Some(frame) = consumer.poll().unwrap().frame() else {
                 consumer.publish_head();
                 wait(&mut turns);
                 continue;
@@ -140,6 +140,6 @@ fn every_message_arrives_once_whole_and_in_its_senders_order() {
             }
             *number += 1;
         }
-        assert!(consumer.poll().unwrap().is_none());
+        assert!(matches!(consumer.poll().unwrap(), Polled::Empty));
     });
 }

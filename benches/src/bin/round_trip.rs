@@ -95,7 +95,7 @@ fn put(out: &Out, bytes: &[u8; PAYLOAD]) {
 fn take(input: &mut In) -> Result<[u8; PAYLOAD], Box<dyn Error>> {
     let mut bytes = [0; PAYLOAD];
     loop {
-        if let Some(frame) = input.poll()? {
+        if let Some(frame) = input.poll()?.frame() {
             frame.copy_to(&mut bytes);
             frame.release();
             return Ok(bytes);

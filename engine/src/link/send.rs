@@ -346,6 +346,13 @@ impl Link {
         self.publish_staged(parcel)
     }
 
+    /// Leaves frames of padding: claims that were given up.
+    #[cfg(test)]
+    pub(crate) fn pad(&self, frames: usize) {
+        (0..frames).for_each(|_| self.producer.try_claim(0).unwrap().abort());
+        self.ring_data();
+    }
+
     /// Claims, has the peer get the descriptor if it needs one, and publishes where the payload lies.
     fn publish_staged(&self, parcel: &mut Parcel<'_>) -> Offer {
         let Content::Staged(staged) = &parcel.content else { return Offer::Sent };

@@ -297,7 +297,7 @@ mod tests {
                 let mut claim = producer.try_claim(len).unwrap();
                 claim.write(0, &sent);
                 claim.commit(Header { channel: 9, kind: 1, flags: 0 });
-                let frame = consumer.poll().unwrap().unwrap();
+                let frame = consumer.poll().unwrap().frame().unwrap();
                 let mut received = vec![0; frame.len()];
                 frame.copy_to(&mut received);
                 frame.release();

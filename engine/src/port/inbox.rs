@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use memit_ringbuf::{Consumer, Frame, Header, MappedRing, RingRead, reached};
+use memit_ringbuf::{Consumer, Frame, Header, MappedRing, Polled, RingRead, reached};
 
 use crate::call::{CallHeader, CallId, CallToken};
 use crate::channels::IncomingChannels;
@@ -89,7 +89,7 @@ impl Inbox {
     }
 
     /// Hands what is in at most `most` frames to `handler`; how many there were. Those that were messages are added to
-    /// `messages`.
+    /// `messages`. As much padding as one look passes counts as a frame: what lies behind is yet to be looked at.
     #[inline]
     pub(crate) fn drain<H: Handler>(
         &mut self,
@@ -102,8 +102,13 @@ impl Inbox {
         let (mut frames, mut bytes) = (0, 0);
         while frames < most && bytes < TURN_BYTES && (self.link.is_usable() || self.may_go_on()) {
             let frame = match self.consumer.poll() {
-                Ok(Some(frame)) => frame,
-                Ok(None) => {
+                Ok(Polled::Frame(frame)) => frame,
+                Ok(Polled::Padding) => {
+                    frames += 1;
+                    self.head_moved(false);
+                    continue;
+                }
+                Ok(Polled::Empty) => {
                     if !self.link.is_usable() && self.skip_gap() {
                         continue;
                     }

@@ -8,6 +8,8 @@ mod dispatch;
 pub(crate) mod fuzzing;
 pub(crate) mod inbox;
 mod sleep;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -7,7 +7,8 @@ mod explore;
 use loom::sync::Arc;
 use loom::thread;
 use memit_ringbuf::{
-    Capacity, Claim, ClaimError, Consumer, Exclusive, Header, HeapCursor, HeapRing, Key, Producer, RingRead, RingWrite,
+    Capacity, Claim, ClaimError, Consumer, Exclusive, Header, HeapCursor, HeapRing, Key, Polled, Producer, RingRead,
+    RingWrite,
 };
 
 pub(crate) type Shared<M = HeapRing> = Arc<Producer<M, HeapCursor>>;
@@ -111,7 +112,7 @@ pub(crate) fn send_held(guard: &mut Exclusive<'_, HeapRing, HeapCursor>, value: 
 pub(crate) fn receive(consumer: &mut Receiver) -> u64 {
     loop {
         match consumer.poll() {
-            Ok(Some(frame)) => {
+            Ok(Polled::Frame(frame)) => {
                 assert_eq!(frame.header(), HEADER, "a frame that nobody sent");
                 let mut payload = [0; 8];
                 frame.copy_range_to(0, &mut payload);
@@ -119,7 +120,8 @@ pub(crate) fn receive(consumer: &mut Receiver) -> u64 {
                 consumer.publish_head();
                 return u64::from_le_bytes(payload);
             }
-            Ok(None) => thread::yield_now(),
+            Ok(Polled::Padding) => {}
+            Ok(Polled::Empty) => thread::yield_now(),
             Err(error) => panic!("{error}"),
         }
     }

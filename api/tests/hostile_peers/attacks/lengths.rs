@@ -2,10 +2,10 @@
 
 use super::{Attack, Turn, Verdict, attack};
 use crate::wire::Record;
-use crate::wire::peer::{CALL, MESSAGE, NAMES, PADDING, PING, Peer, block};
+use crate::wire::peer::{CALL, MESSAGE, NAMES, PING, Peer, block};
 
 pub const ATTACKS: &[Attack] = &[
-    attack("forges_the_length_of_a_frame", Verdict::Punished(&["frame", "padding"]), frame).in_forms(5),
+    attack("forges_the_length_of_a_frame", Verdict::Punished(&["frame"]), frame).in_forms(4),
     attack(
         "forges_the_place_of_a_block",
         Verdict::Punished(&["block", "message", "place", "memory", "location"]),
@@ -17,11 +17,11 @@ pub const ATTACKS: &[Attack] = &[
 
 fn frame(peer: &mut Peer, turn: &mut Turn) {
     let most = peer.shape.most();
-    match turn.number % 5 {
+    match turn.number % 4 {
         0 => peer.forge(most + 1, MESSAGE, PING, 0),
         1 => peer.forge(u32::MAX as usize, MESSAGE, PING, 0),
         2 => peer.forge(48, 6 + turn.random.below(250) as u8, PING, 0),
-        3 => {
+        _ => {
             // Up to the last line before the end of the ring, and over it.
             let capacity = peer.shape.capacity as u64;
             while peer.tail < capacity - 64 {
@@ -32,16 +32,6 @@ fn frame(peer: &mut Peer, turn: &mut Turn) {
                 peer.keep_up();
             }
             peer.forge(49, MESSAGE, PING, 0);
-        }
-        _ => {
-            // Padding all the way round, more than there can be space for.
-            peer.until_read();
-            let tail = peer.tail;
-            for line in (0..peer.shape.capacity as u64 / 64).rev() {
-                peer.describe(tail + 64 * line, 48, PADDING, 0, 0);
-                peer.stamp(tail + 64 * line);
-            }
-            peer.ring_data();
         }
     }
 }

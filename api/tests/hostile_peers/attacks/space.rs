@@ -72,7 +72,7 @@ fn pads(peer: &mut Peer, turn: &mut Turn) {
     });
 }
 
-/// All that the ring holds becomes visible with one store, and can be skipped without end in one go.
+/// All that the ring holds becomes visible with one store, and nothing in it is for anybody.
 fn pads_at_once(peer: &mut Peer, turn: &mut Turn) {
     turn.until_over(peer, |peer, _| {
         // It would write over what was not read yet, and hear no more of it.
