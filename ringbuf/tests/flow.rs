@@ -109,6 +109,20 @@ fn full_names_the_head_that_makes_room() {
 }
 
 #[test]
+fn a_payload_beyond_the_limit_is_refused_and_takes_nothing() {
+    for capacity in (12..20).map(|bits| Capacity::new(1 << bits).unwrap()) {
+        let producer = Producer::new(HeapRing::new(capacity), HeapCursor::new(), Key::new(1).unwrap());
+        let max = capacity.max_payload();
+        assert_eq!(producer.max_payload(), max);
+        for len in [max + 1, max + 64, capacity.get(), usize::MAX - 15, usize::MAX] {
+            assert_eq!(producer.try_claim(len).unwrap_err(), ClaimError::TooLarge { len, max });
+        }
+        assert_eq!(producer.tail(), 0);
+        producer.try_claim(max).unwrap().abort();
+    }
+}
+
+#[test]
 fn readiness_is_seen_without_side_effects() {
     let (producer, mut consumer, _) = ring();
     assert!(!consumer.is_ready());

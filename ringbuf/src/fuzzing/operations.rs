@@ -3,10 +3,15 @@
 use std::collections::VecDeque;
 
 use arbitrary::{Arbitrary, Unstructured};
+#[cfg(test)]
+use proptest::prelude::*;
 
 use crate::{
-    Capacity, Claim, ClaimError, Consumer, Header, HeapCursor, HeapRing, Key, LINE, Polled, Producer, reached,
+    Capacity, Claim, ClaimError, Consumer, Header, HeapCursor, HeapRing, Key, LINE, Polled, Producer, kind, reached,
 };
+
+/// The length that stands for the longest payload of any ring.
+const LONGEST: u16 = u16::MAX;
 
 #[derive(Arbitrary, Debug)]
 struct Case {
@@ -17,7 +22,7 @@ struct Case {
     operations: Vec<Operation>,
 }
 
-#[derive(Arbitrary, Debug)]
+#[derive(Arbitrary, Clone, Debug)]
 enum Operation {
     Send(Message),
     Abort(u16),
@@ -36,10 +41,12 @@ enum Operation {
     PublishHead,
 }
 
-#[derive(Arbitrary, Debug)]
+#[derive(Arbitrary, Clone, Debug)]
 struct Message {
+    /// Modulo what a frame carries at most, and one more; [`LONGEST`] is that most.
     len: u16,
     channel: u16,
+    /// That of padding gives the claim up.
     kind: u8,
     flags: u8,
     fill: Fill,
@@ -59,6 +66,12 @@ enum Entry {
     Open(usize),
     Aborted,
     Committed(Header, Vec<u8>),
+}
+
+impl Entry {
+    fn committed(header: Header, payload: Vec<u8>) -> Self {
+        if header.kind == kind::PADDING { Self::Aborted } else { Self::Committed(header, payload) }
+    }
 }
 
 /// A claim that was made and not ended yet, with what will be committed.
@@ -85,12 +98,16 @@ pub fn ring_operations(bytes: &[u8]) {
     let capacity = Capacity::new(if case.is_large { 16 * 1024 } else { 4096 }).unwrap();
     let start = case.lines_before_the_end.map_or(0, |lines| 0_u64.wrapping_sub(u64::from(lines) * LINE as u64));
     let Some(key) = Key::new(case.key) else { return };
+    run(capacity, start, key, case.operations);
+}
+
+fn run(capacity: Capacity, start: u64, key: Key, operations: Vec<Operation>) {
     let (memory, head) = (HeapRing::new(capacity), HeapCursor::starting_at(start));
     let producer = Producer::starting_at(memory.clone(), head.clone(), key, start);
     let consumer = Consumer::starting_at(memory, head, key, start);
     let (queue, open) = (VecDeque::new(), Vec::new());
     let mut model = Model { producer: &producer, consumer, capacity, key, queue, open, next_open: 0 };
-    for operation in case.operations {
+    for operation in operations {
         model.apply(operation);
     }
     while !model.open.is_empty() {
@@ -102,7 +119,8 @@ pub fn ring_operations(bytes: &[u8]) {
 
 impl<'p> Model<'p> {
     fn len(&self, len: u16) -> usize {
-        usize::from(len) % (self.capacity.max_payload() + 1)
+        let most = self.capacity.max_payload();
+        if len == LONGEST { most } else { usize::from(len) % (most + 1) }
     }
 
     /// What a message consists of whose claim began at `tail`.
@@ -119,7 +137,7 @@ impl<'p> Model<'p> {
                 (line.wrapping_add(u64::from(laps) * span) ^ self.key.get()).to_le_bytes()
             }
         });
-        let header = Header { channel: message.channel, kind: message.kind.max(1), flags: message.flags };
+        let header = Header { channel: message.channel, kind: message.kind, flags: message.flags };
         (header, words.take(len).collect())
     }
 
@@ -194,7 +212,7 @@ impl<'p> Model<'p> {
                 let (header, payload) = self.content(tail, &message);
                 Self::write(&mut claim, &message, &payload);
                 claim.commit(header);
-                self.queue.push_back(Entry::Committed(header, payload));
+                self.queue.push_back(Entry::committed(header, payload));
             }
             Operation::Abort(len) => {
                 let Some((_, claim)) = self.claim(len) else { return };
@@ -247,7 +265,7 @@ impl<'p> Model<'p> {
             let (header, payload) = self.content(tail, &message);
             Self::write(&mut claim, &message, &payload);
             claim.commit(header);
-            self.queue.push_back(Entry::Committed(header, payload));
+            self.queue.push_back(Entry::committed(header, payload));
         }
         let tail = guard.tail();
         drop(guard);
@@ -258,12 +276,71 @@ impl<'p> Model<'p> {
         let Pending { id, claim, header, payload } = self.open.swap_remove(index);
         let closed = if commit {
             claim.commit(header);
-            Entry::Committed(header, payload)
+            Entry::committed(header, payload)
         } else {
             claim.abort();
             Entry::Aborted
         };
         let entry = self.queue.iter_mut().find(|entry| matches!(entry, Entry::Open(open) if *open == id));
         *entry.expect("an open claim is in the queue") = closed;
+    }
+}
+
+#[cfg(test)]
+fn message() -> impl Strategy<Value = Message> {
+    let len = prop_oneof![4 => 0..=64_u16, 4 => any::<u16>(), 1 => Just(LONGEST)];
+    let kind = prop_oneof![1 => Just(kind::PADDING), 6 => 1..=u8::MAX];
+    let fill = prop_oneof![any::<u8>().prop_map(Fill::Byte), (1..4_u8).prop_map(Fill::Stamps)];
+    (len, any::<u16>(), kind, any::<u8>(), fill, 0..8_u8).prop_map(|(len, channel, kind, flags, fill, cut)| Message {
+        len,
+        channel,
+        kind,
+        flags,
+        fill,
+        cut,
+    })
+}
+
+#[cfg(test)]
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        8 => message().prop_map(Operation::Send),
+        1 => any::<u16>().prop_map(Operation::Abort),
+        2 => message().prop_map(Operation::Open),
+        3 => (any::<u8>(), any::<bool>()).prop_map(|(index, commit)| Operation::Close { index, commit }),
+        2 => prop::collection::vec(message(), 0..8).prop_map(Operation::Exclusive),
+        3 => (1..12_u8).prop_map(Operation::Receive),
+        1 => Just(Operation::Peek),
+        1 => Just(Operation::PublishHead),
+    ]
+}
+
+/// A capacity and a first position, often just before positions wrap.
+#[cfg(test)]
+fn ring() -> impl Strategy<Value = (Capacity, u64)> {
+    // Most often a small one, whose end comes soonest.
+    let capacity = prop_oneof![4 => Just(12), 3 => 9..=17_u32].prop_map(|bits| 1_usize << bits);
+    capacity.prop_flat_map(|bytes| {
+        let laps = 0..4 * bytes as u64 / LINE as u64;
+        let position = prop_oneof![
+            Just(0),
+            laps.prop_map(|lines| 0_u64.wrapping_sub(lines * LINE as u64)),
+            any::<u64>().prop_map(|position| position & !63),
+        ];
+        (Just(Capacity::new(bytes).unwrap()), position)
+    })
+}
+
+#[cfg(test)]
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_consumer_gets_what_a_queue_would_give_it(
+        (capacity, start) in ring(),
+        key in any::<u64>().prop_filter_map("needs one of its low six bits", Key::new),
+        operations in prop::collection::vec(operation(), 0..200),
+    ) {
+        run(capacity, start, key, operations);
     }
 }
