@@ -1,12 +1,15 @@
 //! A peer that keeps the engine's rules and breaks this crate's.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "common/nested.rs"]
+mod nested;
 mod support;
 
 use std::{sync::Arc, time::Instant};
 
 use memit::{CallError, Channel, Disconnect, DispatchError, IpcMain, Value, schema};
 use memit_engine::{AlignedBytes, Announced, Config, Link, Patience, Port};
+use nested::arrays;
 use support::{Log, PATIENCE, Rig, Running, unexpected, until, within_deadline};
 
 const TEXT: Channel<str> = Channel::new("text");
@@ -132,18 +135,6 @@ fn an_answer_that_is_no_value_costs_the_answerer_the_connection() {
         );
         assert!(!is_connected);
     });
-}
-
-/// An archive in which `levels` arrays of values, one in the other, hold a null.
-fn arrays(levels: u32) -> Vec<u8> {
-    let mut bytes = vec![0; 16];
-    for _ in 0..levels {
-        bytes.extend([7, 0, 0, 0]);
-        bytes.extend((-20_i32).to_le_bytes());
-        bytes.extend(1_u32.to_le_bytes());
-        bytes.extend([0; 4]);
-    }
-    bytes
 }
 
 #[test]

@@ -10,6 +10,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_possible_truncation, reason = "these are tests")]
 
 mod archives;
+#[cfg(test)]
+mod damage;
 mod emitter;
 mod pair;
 mod schemas;

@@ -5,6 +5,8 @@ mod borrowed;
 mod depth;
 mod dynamic;
 mod hostile;
+#[path = "../common/nested.rs"]
+mod nested;
 mod plain;
 mod random;
 mod round_trip;
