@@ -2,11 +2,11 @@
 //!
 //! # Invariants
 //!
-//! 1. `base` is a shared map of `len` bytes that lives as long as the value. Its file was not made smaller: ours we made,
-//!    and the victim's is sealed.
+//! 1. `base` is a shared map of `len` bytes that lives as long as the value. Its file was not made smaller: a test's own
+//!    is made by the test, and memit's are sealed.
 //! 2. Every access is checked to lie within it. What others write meanwhile is read as atomics, or byte by byte as
 //!    volatile.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, dead_code, reason = "a module of several test files, each of which uses a part of it")]
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::{self, NonNull};

@@ -1,16 +1,12 @@
 //! Counts that outlive a killed process: a memfd that the test and its children map.
-//!
-//! # Invariants
-//! 1. `words` is the start of a shared mapping of `SIZE` bytes, which lives as long as the ledger and is reached
-//!    through atomics alone.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::MemfdFlags;
-use rustix::mm::{MapFlags, ProtFlags};
+
+use crate::map::Map;
 
 /// Tells a child the number of the descriptor that it inherits.
 const VARIABLE: &str = "MEMIT_CRASH_LEDGER";
@@ -32,14 +28,9 @@ const TO: u64 = 4;
 
 /// What processes have sent and received, by streams: the messages of one thread to one peer.
 pub struct Ledger {
-    words: NonNull<AtomicU64>,
+    words: Map,
     fd: OwnedFd,
 }
-
-// SAFETY: atomics alone are reached through the pointer (invariant 1).
-unsafe impl Send for Ledger {}
-// SAFETY: as above.
-unsafe impl Sync for Ledger {}
 
 /// One stream as it stands.
 #[derive(Clone, Copy, Debug)]
@@ -67,10 +58,7 @@ impl Ledger {
     }
 
     fn map(fd: OwnedFd) -> Self {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping, where the kernel finds room.
-        let start = unsafe { rustix::mm::mmap(ptr::null_mut(), SIZE, protection, MapFlags::SHARED, &fd, 0) }.unwrap();
-        Self { words: NonNull::new(start.cast()).unwrap(), fd }
+        Self { words: Map::new(&fd, SIZE, true).unwrap(), fd }
     }
 
     /// What to set in a child's environment.
@@ -80,10 +68,7 @@ impl Ledger {
 
     fn word(&self, slot: u64, word: u64) -> &AtomicU64 {
         assert!(slot < SLOTS && word < SLOT_WORDS, "the ledger has no slot {slot}");
-        // SAFETY: within the mapping, as was just checked, and aligned.
-        let word = unsafe { self.words.add((slot * SLOT_WORDS + word) as usize) };
-        // SAFETY: an atomic in the mapping, which outlives the borrow (invariant 1).
-        unsafe { word.as_ref() }
+        self.words.word64((slot * SLOT_WORDS + word) as usize * size_of::<AtomicU64>())
     }
 
     /// Begins a stream; its number.
@@ -137,12 +122,5 @@ impl Ledger {
 impl AsFd for Ledger {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-impl Drop for Ledger {
-    fn drop(&mut self) {
-        // SAFETY: the mapping of invariant 1, which nobody borrows any more.
-        unsafe { rustix::mm::munmap(self.words.as_ptr().cast(), SIZE) }.unwrap();
     }
 }

@@ -23,6 +23,8 @@ mod common;
 mod ledger;
 mod leftovers;
 mod letters;
+#[path = "../common/map.rs"]
+mod map;
 mod points;
 mod random;
 mod roles;

@@ -2,6 +2,7 @@
 //! too. It does nothing wrong by itself.
 
 pub mod handshake;
+#[path = "../../common/map.rs"]
 pub mod map;
 pub mod outbox;
 pub mod peer;
