@@ -6,9 +6,9 @@
 mod common;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{DEADLINE, Process, role, say, within_deadline};
 use memit::{Channel, Emitter, IpcMain, IpcRenderer};
@@ -42,26 +42,45 @@ fn child_process() {
     }
 }
 
-/// How far each peer has counted. A number that is missing ends the process.
-type Counts = Arc<Mutex<HashMap<i32, u64>>>;
+/// How far each peer has counted.
+#[derive(Default)]
+struct Counts {
+    next: Mutex<HashMap<i32, u64>>,
+    counted: Condvar,
+}
 
-fn count_and_answer(emitter: &Emitter) -> Counts {
-    let counts = Counts::default();
-    let at = Arc::clone(&counts);
-    emitter.on(COUNT, move |event, number| {
-        let mut counts = at.lock().unwrap();
-        let next = counts.entry(event.peer().pid).or_default();
-        if *next != number.to_native() {
+impl Counts {
+    /// A number that is missing ends the process.
+    fn count(&self, pid: i32, number: u64) {
+        let mut counts = self.next.lock().unwrap();
+        let next = counts.entry(pid).or_default();
+        if *next != number {
             eprintln!("{number} came in place of {next}");
             std::process::abort();
         }
         *next += 1;
-    });
+        self.counted.notify_all();
+    }
+
+    fn of(&self, pid: i32) -> u64 {
+        self.next.lock().unwrap().get(&pid).copied().unwrap_or_default()
+    }
+
+    /// Waits until a peer has counted on.
+    fn await_of(&self, pid: i32, least: u64) {
+        let counts = self.next.lock().unwrap();
+        let is_less = |counts: &mut HashMap<i32, u64>| counts.get(&pid).is_none_or(|count| *count < least);
+        let (_counts, waited) = self.counted.wait_timeout_while(counts, DEADLINE, is_less).unwrap();
+        assert!(!waited.timed_out(), "{pid} has not counted up to {least}");
+    }
+}
+
+fn count_and_answer(emitter: &Emitter) -> Arc<Counts> {
+    let counts = Arc::<Counts>::default();
     let at = Arc::clone(&counts);
-    emitter.on(COUNTED, move |event, _| {
-        let counted = at.lock().unwrap().get(&event.peer().pid).copied().unwrap_or_default();
-        event.set_return_value(&counted)
-    });
+    emitter.on(COUNT, move |event, number| at.count(event.peer().pid, number.to_native()));
+    let at = Arc::clone(&counts);
+    emitter.on(COUNTED, move |event, _| event.set_return_value(&at.of(event.peer().pid)));
     emitter.on(NEXT, |event, number| event.set_return_value(&(number.to_native() + 1)));
     counts
 }
@@ -87,19 +106,6 @@ fn hold() {
     thread::sleep(Duration::from_secs(seconds));
 }
 
-/// Waits until a peer has counted on.
-fn await_count(counts: &Counts, pid: i32, least: u64) {
-    let deadline = Instant::now() + DEADLINE;
-    while counts.lock().unwrap().get(&pid).is_none_or(|count| *count < least) {
-        assert!(Instant::now() < deadline, "{pid} has not counted up to {least}");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn counted(counts: &Counts, pid: i32) -> u64 {
-    counts.lock().unwrap().get(&pid).copied().unwrap_or_default()
-}
-
 #[test]
 fn a_stopped_renderer_stays_connected_holds_up_nobody_else_and_goes_on() {
     within_deadline(|| {
@@ -116,23 +122,23 @@ fn a_stopped_renderer_stays_connected_holds_up_nobody_else_and_goes_on() {
         let (stopped, other) = (Process::start(ENTRY, "renderer", &run), Process::start(ENTRY, "renderer", &run));
         thread::scope(|scope| {
             let dispatching = scope.spawn(|| main.run());
-            [&stopped, &other].iter().for_each(|process| await_count(&counts, pid(process), 1000));
+            [&stopped, &other].iter().for_each(|process| counts.await_of(pid(process), 1000));
             let sender = main.renderers().into_iter().find(|sender| sender.peer().pid == pid(&stopped)).unwrap();
             let (sending, calling) = (sender.clone(), sender.clone());
             stop(&stopped);
             let sends = scope.spawn(move || (0..MANY).try_for_each(|number| sending.send(COUNT, &number)));
             let call = scope.spawn(move || calling.send_sync(NEXT, &7).map(|reply| reply.to_native()));
-            let others = counted(&counts, pid(&other));
+            let others = counts.of(pid(&other));
             hold();
-            let held = counted(&counts, pid(&stopped));
-            await_count(&counts, pid(&other), others + 1000);
+            let held = counts.of(pid(&stopped));
+            counts.await_of(pid(&other), others + 1000);
             assert!(main.renderers().len() == 2 && sender.is_connected(), "a stop is not a death");
             assert!(!sends.is_finished() && !call.is_finished(), "nobody takes anything");
             go_on(&stopped);
             sends.join().unwrap().unwrap();
             assert_eq!(call.join().unwrap(), Ok(8));
             assert_eq!(sender.send_sync(COUNTED, &()).unwrap(), MANY);
-            await_count(&counts, pid(&stopped), held + 1000);
+            counts.await_of(pid(&stopped), held + 1000);
             main.shutdown();
             dispatching.join().unwrap().unwrap();
         });

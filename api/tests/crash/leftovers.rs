@@ -30,7 +30,8 @@ impl Leftovers {
         self
     }
 
-    /// Waits until the process is as it was. Threads that have nothing more to say may be closing things still.
+    /// Waits until the process is as it was. Threads that have nothing more to say may be closing things still, and no
+    /// descriptor tells when one is closed: only to look again does.
     pub fn assert_back(&self) {
         let deadline = Instant::now() + AT_ONCE;
         loop {
