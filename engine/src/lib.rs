@@ -30,6 +30,7 @@ mod crash;
 
 mod call;
 mod doorbell;
+mod end;
 mod outbox;
 mod payload;
 mod sync;

@@ -1,7 +1,6 @@
 //! The peer's end, and ours.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use super::Link;
@@ -138,11 +137,9 @@ impl Link {
             return;
         }
         let farewell = reason == Disconnect::ShutDown;
-        if self.reason.set(reason).is_err() {
+        if !self.end.end(reason) {
             return;
         }
-        // SYNC link-ended: release pairs with `ended`.
-        self.open.store(false, Ordering::Release);
         change(&self.control);
         self.sockets.with(|open| {
             if farewell {
@@ -189,8 +186,8 @@ impl Link {
         drained.hung_up || drained.brought_descriptors
     }
 
-    /// The peer closed the end that rings our bell: it left, or died, or broke the protocol, which makes no difference.
-    pub(crate) fn bell_hung_up(&self) {
+    /// The peer closed a socket that we share: it left, or died, or broke the protocol, which makes no difference.
+    pub(crate) fn hung_up(&self) {
         self.hear();
         self.disconnect(Disconnect::Died);
     }

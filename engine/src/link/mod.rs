@@ -18,8 +18,8 @@ mod payloads;
 mod send;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -33,6 +33,7 @@ use crate::channels::OutgoingChannels;
 use crate::config::{Config, Credentials, Trust};
 use crate::doorbell::protocol::Waker;
 use crate::doorbell::strategy::Spin;
+use crate::end::End;
 use crate::error::Disconnect;
 use crate::outbox::{OwnOutbox, PeerHead, PeerOutbox};
 use crate::payload::arena::{Arena, Lent};
@@ -69,9 +70,7 @@ pub struct Link {
     blocks_waker: Waker,
     reply_wakers: Box<[Waker]>,
 
-    /// Cleared when the connection ends, after `reason` is set.
-    open: AtomicBool,
-    reason: OnceLock<Disconnect>,
+    end: End<Disconnect>,
     /// The private word beside the peer's bell in every wait on this link: bumped when the connection ends.
     control: AtomicU32,
     /// How far the dispatching thread has consumed the peer's ring; at least what its `head` says.
@@ -127,8 +126,7 @@ impl Link {
             space_waker: Waker::default(),
             blocks_waker: Waker::default(),
             reply_wakers: (0..slots).map(|_| Waker::default()).collect(),
-            open: AtomicBool::new(true),
-            reason: OnceLock::new(),
+            end: End::new(),
             control: AtomicU32::new(0),
             consumed: CachePadded::new(AtomicU64::new(0)),
             consumed_published: AtomicBool::new(false),
@@ -171,14 +169,13 @@ impl Link {
     /// Whether the connection has not ended. It may end at any moment after.
     #[inline(always)]
     pub fn is_connected(&self) -> bool {
-        self.open.load(Ordering::Relaxed)
+        self.end.is_open()
     }
 
     /// Whether the connection has ended. If so, what the peer did before is seen.
     #[inline(always)]
     pub(crate) fn is_over(&self) -> bool {
-        // SYNC link-ended: acquire pairs with `disconnect`.
-        !self.open.load(Ordering::Acquire)
+        self.end.is_over()
     }
 
     /// Whether this handle came through a fork: the connection is the parent's.
@@ -188,8 +185,7 @@ impl Link {
 
     /// Why the connection ended; `None` while it lasts.
     pub fn ended(&self) -> Option<Disconnect> {
-        // SYNC link-ended: acquire pairs with `disconnect`, so that the reason is there.
-        if self.open.load(Ordering::Acquire) { None } else { self.reason.get().cloned() }
+        self.end.reason()
     }
 
     /// The longest message that this connection carries, in bytes: the lower of both sides' limits.

@@ -418,6 +418,7 @@ impl Link {
             Errno::AGAIN | Errno::TOOMANYREFS => Offer::Full(Room::later()),
             // The socket is gone, and with it the peer, or soon.
             Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN | Errno::BADF => {
+                self.hung_up();
                 Offer::Ended(self.ended().unwrap_or(Disconnect::Died))
             }
             error => Offer::NoMemory(format!("a descriptor could not be passed to the peer: {error}").into()),

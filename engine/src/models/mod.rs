@@ -1,7 +1,7 @@
 //! Models: small programs of a few threads, of which loom runs every interleaving and every value that a load may
 //! return. `ci/models.sh` runs them.
 //!
-//! They run the crate's own `doorbell`, `call`, `outbox` and `payload`, which `--cfg loom` builds on loom's atomics.
+//! They run the crate's own `doorbell`, `call`, `end`, `outbox` and `payload`, which `--cfg loom` builds on loom's atomics.
 //! What lies under these is [`sys`] here, and what lies above them [`link`]: a few lines each, of what
 //! `crate::link` does between their calls.
 //!
@@ -13,6 +13,7 @@
 //! | `slots`    | callers that wait for a slot                                                    |
 //! | `crossing` | the two dispatching threads call each other                                     |
 //! | `blocks`   | payload memory: read, given back, written again; retired; threads that wait     |
+//! | `end`      | two threads end a connection at once                                            |
 //!
 //! loom treats sequentially consistent accesses as weaker than they are, and fences exactly; so the modelled parts use
 //! fences. It reports a lost wake-up as a deadlock.
@@ -29,6 +30,8 @@ mod blocks;
 mod crossing;
 #[cfg(test)]
 mod data;
+#[cfg(test)]
+mod end;
 #[cfg(test)]
 #[path = "../../../ringbuf/tests/loom_support/explore.rs"]
 mod explore;

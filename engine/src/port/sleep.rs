@@ -229,7 +229,7 @@ impl Dispatch<'_> {
             if inbox.link.drain_bell() {
                 // The peer's end of the bell is gone, and so is the peer, or soon.
                 inbox.link.remove_bell_from(&self.core.epoll);
-                inbox.link.bell_hung_up();
+                inbox.link.hung_up();
             }
             inbox.quiet = 0;
             if !inbox.hot {
