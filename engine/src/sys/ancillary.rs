@@ -1,9 +1,14 @@
-//! Receiving a packet with every descriptor that the kernel installs for it.
+//! Receiving a packet without closing any file that came with it.
 //!
-//! Those that the sender passed are not the only ones. A socket that came from a peer is one that the peer has, too, and
-//! can set options on: with `SO_PASSPIDFD` each packet brings a new descriptor of its sender's process, which a receiver
-//! that does not look for it would leave open (tried: a descriptor was lost with each ring of a bell). Credentials and
-//! labels that are asked for like that come first, so there is room for them, too.
+//! Where the kernel finds no number for a descriptor, or no room in the control buffer, it closes it in the thread that
+//! receives. The last close of a file that a hostile peer chose can wait for as long as the peer likes, and a peer can
+//! bring this process to its limit on open files with files whose close waits (tried). So a packet is looked at first,
+//! with room for a few descriptors: that makes new references to its files, and those that find no number are let go
+//! while the packet keeps its own. Only if all were received is the packet taken out, without a control buffer: then it
+//! is the packet's references that go, and ours that stay. A packet that brought more stays where it is, for whoever
+//! closes the socket.
+//!
+//! Two threads must not receive from a socket at once, and no other process from one of ours.
 //!
 //! # Invariants
 //!
@@ -18,15 +23,23 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 
-/// Descriptors that the kernel lets one packet carry (SCM_MAX_FD).
-pub(crate) const MOST_RECEIVED: usize = 253;
+use crate::sys::discard::discard;
+
+/// Descriptors that are received with one packet: more than any that has a meaning brings, so that too many are told
+/// from enough.
+pub(crate) const MOST_RECEIVED: usize = 5;
 
 /// The message that holds a descriptor of the sender's process; the same on every architecture that memit runs on.
 const SCM_PIDFD: libc::c_int = 4;
 
-/// Room for all descriptors, and for credentials, a label and a process's descriptor, with their headers.
-const SPACE: usize = (MOST_RECEIVED * size_of::<RawFd>()) + 1024;
+/// Room for the descriptors with their header, and not for one more.
+const SPACE: usize = HEADER + MOST_RECEIVED * size_of::<RawFd>();
+
+/// A header of the control buffer.
+// SAFETY: computes a length.
+const HEADER: usize = unsafe { libc::CMSG_LEN(0) } as usize;
 
 /// Room for credentials with their header.
 const CREDENTIALS: usize = 32;
@@ -38,24 +51,45 @@ struct Control([MaybeUninit<u8>; SPACE]);
 pub(crate) struct Packet {
     /// Bytes received.
     pub(crate) len: usize,
-    /// The descriptors, close-on-exec.
+    /// The descriptors, close-on-exec. Of `MOST_RECEIVED` or more there are that many.
     pub(crate) descriptors: Vec<OwnedFd>,
     /// The packet was longer than the buffer.
     pub(crate) is_cut: bool,
-    /// Some of what came with it could not be had.
+    /// For some of its descriptors, of which there were fewer, this process has no number.
     pub(crate) lacks_descriptors: bool,
 }
 
-/// Receives one packet, without waiting.
+/// Receives one packet, without waiting and without closing anything. One with descriptors of which some were not
+/// received stays queued; so does an empty one, which looks like the end.
 pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, Errno> {
     let mut control = Control([MaybeUninit::uninit(); SPACE]);
-    let (len, message) = receive_message(fd, buffer, &mut control.0, 0)?;
+    let (len, message) = receive_message(fd, buffer, &mut control.0, libc::MSG_PEEK)?;
+    let descriptors = descriptors(&message);
+    let has_all = message.msg_flags & libc::MSG_CTRUNC == 0;
+    if has_all
+        && (len > 0 || !descriptors.is_empty())
+        && let Err(error) = take_out(fd)
+    {
+        descriptors.into_iter().for_each(discard);
+        return Err(error);
+    }
     Ok(Packet {
         len,
-        descriptors: descriptors(&message),
+        lacks_descriptors: !has_all && descriptors.len() < MOST_RECEIVED,
+        descriptors,
         is_cut: message.msg_flags & libc::MSG_TRUNC != 0,
-        lacks_descriptors: message.msg_flags & libc::MSG_CTRUNC != 0,
     })
+}
+
+/// Takes the first packet out of the queue.
+fn take_out(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    loop {
+        match rustix::net::recv(fd, &mut [0; 0], RecvFlags::DONTWAIT) {
+            // The peer has closed its end since the packet was looked at; said once, and ahead of the packet.
+            Err(Errno::CONNRESET | Errno::INTR) => {}
+            outcome => return outcome.map(drop),
+        }
+    }
 }
 
 /// What came, without waiting: bytes to `buffer`, and to `control` what came with them, as the message says.
@@ -114,10 +148,8 @@ fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
     // SAFETY: null, or a header within the control buffer (invariant 1), which is aligned for it.
     while let Some(header) = unsafe { next.as_ref() } {
         if header.cmsg_level == libc::SOL_SOCKET && matches!(header.cmsg_type, libc::SCM_RIGHTS | SCM_PIDFD) {
-            // SAFETY: computes the length of a header; takes a number.
-            let before = unsafe { libc::CMSG_LEN(0) } as usize;
             #[allow(clippy::unnecessary_cast, reason = "not a usize in every C library")]
-            let count = (header.cmsg_len as usize).saturating_sub(before) / size_of::<RawFd>();
+            let count = (header.cmsg_len as usize).saturating_sub(HEADER) / size_of::<RawFd>();
             // SAFETY: the content begins behind the header (invariant 1).
             let content: *const RawFd = unsafe { libc::CMSG_DATA(next) }.cast();
             for index in 0..count {
