@@ -23,6 +23,7 @@ use crate::config::{Config, Credentials};
 use crate::outbox::{Geometry, Limits, OwnOutbox, PeerOutbox};
 use crate::sys::discard::discard;
 use crate::sys::fork::{Epoch, ForkFd};
+use crate::sys::listener::Listener;
 use crate::sys::peer_socket::{Maker, PeerSocket};
 use crate::sys::socket::{self, Received};
 use crate::sys::{epoll, pidfd};
@@ -46,7 +47,7 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// A listening socket, and the handshakes of those who came to it.
 #[derive(Debug)]
 pub(super) struct Acceptor {
-    socket: ForkFd,
+    socket: Listener,
     me: Weak<Acceptor>,
     epoch: Epoch,
     name: Name,
@@ -129,7 +130,7 @@ impl Acceptor {
         config: &Config,
         geometry: Geometry,
         endpoint: u64,
-        socket: ForkFd,
+        socket: Listener,
         sink: Weak<dyn AdmitSink>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {

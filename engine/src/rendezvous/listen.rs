@@ -16,6 +16,7 @@ use crate::advice;
 use crate::config::{Config, InvalidConfig};
 use crate::outbox::{CreateError, OwnOutbox};
 use crate::sys::fork::ForkFd;
+use crate::sys::listener::Listener;
 use crate::sys::socket;
 
 /// Why a name was not bound.
@@ -138,10 +139,10 @@ impl Drop for Listening {
 
 /// Binds and listens under a temporary name, then renames: whoever finds the name can connect to it. The caller
 /// holds the name's lock.
-fn open_socket(dir: &RuntimeDir, name: &Name) -> io::Result<(ForkFd, SocketFile)> {
+fn open_socket(dir: &RuntimeDir, name: &Name) -> io::Result<(Listener, SocketFile)> {
     /// The kernel cuts it to net.core.somaxconn.
     const BACKLOG: i32 = 4096;
-    let listener = ForkFd::new(socket::seqpacket(false)?);
+    let listener = Listener::new(ForkFd::new(socket::seqpacket(false)?));
     let temporary = name.temporary()?;
     rustix::net::bind(&listener, &dir.address(&temporary)?)?;
     crash_point!("bind-socket-bound");

@@ -7,6 +7,7 @@ pub(crate) mod epoll;
 pub(crate) mod fdset;
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod listener;
 pub(crate) mod map;
 pub(crate) mod memfd;
 pub(crate) mod peer_socket;
