@@ -29,7 +29,7 @@ static PENDING: FdSet = FdSet::new();
 
 /// Closes `fd` on a throwaway thread. Does not wait.
 pub(crate) fn discard(fd: OwnedFd) {
-    let _ = PENDING.insert(fd.into_raw_fd());
+    PENDING.insert(fd.into_raw_fd());
     // SYNC discard: pairs with `close_all`, which gives up its place before it looks for the last time. Both are
     // sequentially consistent: either a place is found here, or the last look finds the descriptor.
     if let Some(place) = Place::take() {
@@ -53,7 +53,7 @@ fn close_all(place: Place) {
         // SYNC discard: pairs with `discard`.
         if let Some(fd) = PENDING.take() {
             // Came after the last look, and perhaps found no place: put back, for whoever has one now.
-            let _ = PENDING.insert(fd);
+            PENDING.insert(fd);
             place = Place::take();
         }
     }

@@ -23,7 +23,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::sys::discard;
-use crate::sys::fdset::{FdSet, Slot};
+use crate::sys::fdset::FdSet;
 
 /// Written by the handler alone, in a process that has one thread then; so a relaxed load is exact everywhere.
 static EPOCH: AtomicU64 = AtomicU64::new(1);
@@ -59,7 +59,6 @@ impl Epoch {
 #[derive(Debug)]
 pub(crate) struct ForkFd {
     fd: Option<OwnedFd>,
-    slot: Slot,
     epoch: Epoch,
 }
 
@@ -67,15 +66,20 @@ impl ForkFd {
     /// Takes charge of `fd`.
     pub(crate) fn new(fd: OwnedFd) -> Self {
         let epoch = Epoch::current();
-        let slot = OPEN.insert(fd.as_raw_fd());
-        Self { fd: Some(fd), slot, epoch }
+        OPEN.insert(fd.as_raw_fd());
+        Self { fd: Some(fd), epoch }
     }
 }
 
 impl ForkFd {
     /// The descriptor, whose care is the caller's from now on; `None` in a forked child, which has closed it.
     pub(crate) fn into_owned(mut self) -> Option<OwnedFd> {
-        self.epoch.is_current().then(|| self.slot.clear()).and_then(|()| self.fd.take())
+        if !self.epoch.is_current() {
+            return None;
+        }
+        let fd = self.fd.take()?;
+        OPEN.remove(fd.as_raw_fd());
+        Some(fd)
     }
 }
 
@@ -94,7 +98,7 @@ impl Drop for ForkFd {
         let Some(fd) = self.fd.take() else { return };
         if self.epoch.is_current() {
             // Before the number can be given to another file, so that no child closes a stranger's.
-            self.slot.clear();
+            OPEN.remove(fd.as_raw_fd());
             drop(fd);
         } else {
             // The handler has closed it, and the number may mean another file by now.
