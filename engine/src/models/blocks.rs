@@ -12,9 +12,10 @@ use loom::thread;
 use super::explore::explore;
 use super::frames::Frames;
 use super::link::Link;
+use crate::outbox::GiveBack;
 use crate::payload::PAGE;
 use crate::payload::arena::NoMemory;
-use crate::payload::inbound::{Block, Held};
+use crate::payload::inbound::{Block, Held, NotTaken};
 use crate::payload::ledger;
 use crate::payload::location::Location;
 use crate::sys::socket::MemoryKind;
@@ -91,6 +92,55 @@ fn blocks_that_two_threads_keep_are_given_back_once_each() {
         whole.map.write(0, &3_u64.to_le_bytes());
         keepers.into_iter().for_each(|keeper| keeper.join().unwrap());
         ours.arena.cancel(&whole.block);
+    });
+}
+
+/// Two threads meet an extent first, both at once: one maps it, and the other waits for that.
+#[test]
+fn an_extent_that_two_threads_meet_first_is_mapped_once_for_both() {
+    explore(Some(3), || {
+        let [ours, theirs] = Link::pair(2);
+        let frames = Arc::new(Frames::new());
+        for value in 1..=2 {
+            send(&ours, &theirs, &frames, value);
+        }
+        let readers = [1, 2].map(|value| {
+            let (theirs, location) = (Arc::clone(&theirs), frames.take());
+            thread::spawn(move || match theirs.inbound.take(location) {
+                Ok(Held::Block(block)) => assert_eq!(read(&block), value),
+                other => panic!("{other:?}"),
+            })
+        });
+        let whole = ours.borrow(2 * PAGE);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        ours.arena.cancel(&whole.block);
+    });
+}
+
+/// A peer retires an extent that it has lent, before it is mapped, meanwhile, or when it is read.
+#[test]
+fn an_extent_that_a_peer_retires_while_it_is_mapped_is_given_back_once_and_last() {
+    explore(Some(3), || {
+        let [ours, theirs] = Link::pair(1);
+        let frames = Arc::new(Frames::new());
+        let block = send(&ours, &theirs, &frames, 1);
+        let (at, location) = (Arc::clone(&theirs), frames.take());
+        let reader = thread::spawn(move || match at.inbound.take(location) {
+            Ok(Held::Block(block)) => assert_eq!(read(&block), 1),
+            // It was retired before.
+            Err(NotTaken::Missing { memory: 1 }) => {}
+            other => panic!("{other:?}"),
+        });
+        theirs.inbound.retire(block.memory, &theirs.own).unwrap();
+        reader.join().unwrap();
+        let seen = &ours.peer;
+        let given: Vec<_> = (0..seen.load_given()).map(|n| seen.read_give_back(n).unwrap()).collect();
+        assert!(
+            matches!(given[..], [GiveBack::Memory { memory: 1 }] | [_, GiveBack::Memory { memory: 1 }]),
+            "{given:?}"
+        );
+        assert!(matches!(theirs.inbound.retire(block.memory, &theirs.own), Err(NotTaken::Missing { memory: 1 })));
+        ours.arena.cancel(&block);
     });
 }
 

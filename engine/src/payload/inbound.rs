@@ -29,6 +29,8 @@ pub(crate) struct Inbound {
 struct Table {
     /// Passed, and not used yet.
     passed: Vec<Passed>,
+    /// Being mapped by the thread that met them first, or refused.
+    mappings: Vec<Arc<Mapping>>,
     extents: Vec<Arc<Extent>>,
     budget: Budget,
     /// How many give-backs were published.
@@ -50,6 +52,14 @@ impl Passed {
             discard(memory);
         }
     }
+}
+
+/// An extent while it is mapped, which takes a while, so that it is done without the table's lock. The thread that does
+/// it has `outcome` locked before anybody else finds this, until it has filled it in; whoever else meets the extent
+/// waits there. It never holds the table's lock while it waits for `outcome`; the other way round it may.
+struct Mapping {
+    number: u64,
+    outcome: Mutex<Option<Result<Arc<Extent>, NotTaken>>>,
 }
 
 /// A mapped extent of the peer's arena.
@@ -89,7 +99,7 @@ pub(crate) struct Sealed {
 }
 
 /// Why a payload was not found where its location says.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum NotTaken {
     /// No such memory has been read from the socket yet.
     Missing { memory: u64 },
@@ -168,18 +178,48 @@ impl Inbound {
         if let Some(extent) = table.extents.iter().find(|extent| extent.number == number) {
             return Ok(Arc::clone(extent));
         }
+        if let Some(mapping) = table.mappings.iter().find(|mapping| mapping.number == number) {
+            let mapping = Arc::clone(mapping);
+            drop(table);
+            let outcome = mapping.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+            return outcome.clone().unwrap_or(Err(NotTaken::Missing { memory: number }));
+        }
         let memory = table.claim(number, MemoryKind::Extent, |budget| budget.admit_extent(&self.limits))?;
+        let mapping = Arc::new(Mapping { number, outcome: Mutex::new(None) });
+        let mut outcome = mapping.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        table.mappings.push(Arc::clone(&mapping));
+        drop(table);
+        let mapped = self.map_extent(number, memory);
+        if let Ok(extent) = &mapped {
+            self.settle(&mapping, extent);
+        }
+        // One that was refused stays where it is: the connection ends, and whoever else meets it says the same of it.
+        *outcome = Some(mapped.clone());
+        mapped
+    }
+
+    fn map_extent(&self, number: u64, memory: OwnedFd) -> Result<Arc<Extent>, NotTaken> {
         let size = self.limits.extent_size;
         let (map, _) = memfd::take(memory, size as u64..=size as u64).map_err(refused)?;
         crash_point!("extent-mapped");
-        let extent = Arc::new(Extent {
+        Ok(Arc::new(Extent {
             number,
             map: Some(map),
             is_retired: AtomicBool::new(false),
             link: Weak::clone(&self.link),
-        });
-        table.extents.push(Arc::clone(&extent));
-        Ok(extent)
+        }))
+    }
+
+    /// Has an extent found among those that are mapped from now on.
+    fn settle(&self, mapping: &Arc<Mapping>, extent: &Arc<Extent>) {
+        let mut table = self.table();
+        // Not by number: a peer may retire it meanwhile and pass another under the same one.
+        if let Some(at) = table.mappings.iter().position(|found| Arc::ptr_eq(found, mapping)) {
+            table.mappings.swap_remove(at);
+            table.extents.push(Arc::clone(extent));
+        } else if !table.closed {
+            extent.is_retired.store(true, Ordering::Relaxed);
+        }
     }
 
     fn sealed(&self, number: u64, len: u64) -> Result<Sealed, NotTaken> {
@@ -202,6 +242,11 @@ impl Inbound {
             drop(table);
             // Before this owner is gone, so that the last one finds it set.
             extent.is_retired.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        if let Some(at) = table.mappings.iter().position(|mapping| mapping.number == number) {
+            // Whoever maps it finds it gone.
+            table.mappings.swap_remove(at);
             return Ok(());
         }
         let Some(at) = table.passed.iter().position(|passed| passed.number == number) else {
@@ -239,15 +284,17 @@ impl Inbound {
         let mut table = self.table();
         table.closed = true;
         let (passed, extents) = (std::mem::take(&mut table.passed), std::mem::take(&mut table.extents));
+        let mappings = std::mem::take(&mut table.mappings);
         drop(table);
         passed.into_iter().for_each(Passed::discard);
-        drop(extents);
+        drop((mappings, extents));
     }
 }
 
 impl Table {
     fn knows(&self, number: u64) -> bool {
         self.passed.iter().any(|passed| passed.number == number)
+            || self.mappings.iter().any(|mapping| mapping.number == number)
             || self.extents.iter().any(|extent| extent.number == number)
     }
 
