@@ -26,7 +26,7 @@ enum By {
     BothEnding,
     /// A main that binds and shuts down, in a new directory and in one that killed mains have left.
     Binder,
-    /// The same, in a new directory only.
+    /// The same, in a new directory only, and with a umask that takes everything away.
     FirstBinder,
 }
 use By::{Binder, Both, BothEnding, FirstBinder, MainOfTwo, Renderer as RendererAlone};
@@ -219,8 +219,8 @@ enum Scenario {
     Renderer(&'static str, WaitStrategy),
     /// The same, and how many renderers it has.
     Main(&'static str, WaitStrategy, usize),
-    /// Whether killed mains have used the directory before.
-    Binder(bool),
+    /// The victim's role, and whether killed mains have used the directory before.
+    Binder(&'static str, bool),
 }
 
 fn scenarios(by: By, nth: u64) -> Vec<Scenario> {
@@ -235,8 +235,8 @@ fn scenarios(by: By, nth: u64) -> Vec<Scenario> {
         By::BothEnding => {
             vec![Scenario::Renderer("renderer-that-ends.park", wait), Scenario::Main("main-that-ends.park", wait, 1)]
         }
-        By::Binder => vec![Scenario::Binder(false), Scenario::Binder(true)],
-        By::FirstBinder => vec![Scenario::Binder(false)],
+        By::Binder => vec![Scenario::Binder("bind.park", false), Scenario::Binder("bind.park", true)],
+        By::FirstBinder => vec![Scenario::Binder("bind-masked.park", false)],
     }
 }
 
@@ -268,7 +268,7 @@ impl Scenario {
                 total.messages += assert_delivered(&ledger, victim.pid());
                 the_next_binds(&dir, &ledger);
             }
-            Self::Binder(again) => {
+            Self::Binder(role, again) => {
                 if again {
                     for (earlier, left) in [("bind-before-accepting", ".sock"), ("bind-listening", ".tmp")] {
                         let mut killed = Victim::start("bind.park", &dir, &ledger, Some((earlier, 1)));
@@ -276,7 +276,7 @@ impl Scenario {
                         assert!(files(&dir).iter().any(|file| file.ends_with(left)), "{:?}", files(&dir));
                     }
                 }
-                let mut victim = Victim::start("bind.park", &dir, &ledger, Some(crash));
+                let mut victim = Victim::start(role, &dir, &ledger, Some(crash));
                 dies(&mut victim, crash);
                 the_next_binds(&dir, &ledger);
             }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use memit::{IpcMain, IpcRenderer, WaitStrategy};
+use rustix::fs::Mode;
 
 use crate::common::say;
 use crate::ledger::Ledger;
@@ -54,7 +55,10 @@ pub fn play(role: &str, dir: &str) {
             ENDING.store(true, Ordering::SeqCst);
             renderer.shutdown();
         }
-        "bind" => {
+        "bind" | "bind-masked" => {
+            if role == "bind-masked" {
+                rustix::process::umask(Mode::RWXU | Mode::RWXG | Mode::RWXO);
+            }
             let main = settings(IpcMain::builder(), dir, wait).bind(APP).unwrap();
             main.shutdown();
         }

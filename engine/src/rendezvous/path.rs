@@ -82,6 +82,21 @@ fn what_to_do(error: &io::Error) -> Advice {
     })
 }
 
+const OPEN: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// The one bit with which a directory can be made that no umask takes away. It stands until the directory has its mode, so
+/// that one whose maker was killed before is told from one that somebody wants to have another mode.
+const UNFINISHED: Mode = Mode::SVTX;
+
+/// Whether this is a directory of ours that its maker did not come to give its mode. Nobody else has had access to it.
+fn is_unfinished(found: &Stat) -> bool {
+    let mode = Mode::from_raw_mode(found.st_mode);
+    FileType::from_raw_mode(found.st_mode) == FileType::Directory
+        && found.st_uid == effective_uid()
+        && mode.contains(UNFINISHED)
+        && !mode.intersects(Mode::RWXG | Mode::RWXO)
+}
+
 /// Who may own a directory that is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
@@ -104,28 +119,45 @@ impl RuntimeDir {
     /// Opens the directory that bind uses, making it if it is not there.
     pub(super) fn open_or_create(config: &Config) -> Result<Self, RuntimeDirError> {
         let path = choose(config.runtime_dir.clone(), variable)?;
-        match rustix::fs::mkdir(&path, Mode::RWXU) {
+        match rustix::fs::mkdir(&path, Mode::RWXU | UNFINISHED) {
             Ok(()) => {
                 crash_point!("bind-directory-made");
-                let dir = Self::open_unchecked(path)?;
-                // The process's umask may have taken bits away.
-                if let Err(source) = rustix::fs::fchmod(&dir.fd, Mode::RWXU) {
-                    return Err(RuntimeDirError::Io {
-                        path: dir.path,
-                        action: "set the mode of",
-                        source: source.into(),
-                    });
-                }
-                dir.check(Owner::Us)
+                Self::finish(&path, |_| true)?;
             }
-            Err(Errno::EXIST) => Self::open_unchecked(path)?.check(Owner::Us),
-            Err(source) => Err(RuntimeDirError::Io { path, action: "make", source: source.into() }),
+            Err(Errno::EXIST) => Self::finish(&path, is_unfinished)?,
+            Err(source) => return Err(RuntimeDirError::Io { path, action: "make", source: source.into() }),
         }
+        Self::open_unchecked(path)?.check(Owner::Us)
+    }
+
+    /// Gives a directory that was just made its mode, of which the process's umask may have taken bits away. `is_due`
+    /// looks at what is there; what cannot be looked at is left for whoever opens it.
+    fn finish(path: &Path, is_due: impl FnOnce(&Stat) -> bool) -> Result<(), RuntimeDirError> {
+        let set_mode = || -> Result<(), Errno> {
+            // It may lack the bits that it takes to open it for more.
+            let Ok(found) = rustix::fs::open(path, OPEN | OFlags::PATH, Mode::empty()) else { return Ok(()) };
+            if !rustix::fs::fstat(&found).is_ok_and(|stat| is_due(&stat)) {
+                return Ok(());
+            }
+            match rustix::fs::openat(&found, c".", OPEN | OFlags::RDONLY, Mode::empty()) {
+                Ok(dir) => rustix::fs::fchmod(dir, Mode::RWXU),
+                Err(_) => rustix::fs::chmod(format!("/proc/self/fd/{}", found.as_raw_fd()), Mode::RWXU),
+            }
+        };
+        set_mode().map_err(|source| RuntimeDirError::Io {
+            path: path.into(),
+            action: "set the mode of",
+            source: source.into(),
+        })
     }
 
     /// Opens the directory where connect looks; `Err(path)` inside `Ok` if there is none.
     pub(super) fn open_existing(config: &Config, owner: Owner) -> Result<Result<Self, PathBuf>, RuntimeDirError> {
         let path = choose(config.runtime_dir.clone(), variable)?;
+        if rustix::fs::lstat(&path).is_ok_and(|found| is_unfinished(&found)) {
+            // Nobody has bound a name there yet.
+            return Ok(Err(path));
+        }
         match Self::open_unchecked(path) {
             Ok(dir) => dir.check(owner).map(Ok),
             Err(RuntimeDirError::Io { path, source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Err(path)),
@@ -134,8 +166,7 @@ impl RuntimeDir {
     }
 
     fn open_unchecked(path: PathBuf) -> Result<Self, RuntimeDirError> {
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
-        match rustix::fs::open(&path, flags, Mode::empty()) {
+        match rustix::fs::open(&path, OPEN | OFlags::RDONLY, Mode::empty()) {
             Ok(fd) => Ok(Self { fd: ForkFd::new(fd), path }),
             Err(Errno::NOTDIR | Errno::LOOP) => Err(RuntimeDirError::NotADirectory { path }),
             Err(source) => Err(RuntimeDirError::Io { path, action: "open", source: source.into() }),
@@ -258,7 +289,7 @@ mod tests {
         let path = parent.path().join("new");
         assert_eq!(RuntimeDir::open_existing(&config(&path), Owner::Us).unwrap().unwrap_err(), path);
         RuntimeDir::open_or_create(&config(&path)).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o700);
         RuntimeDir::open_existing(&config(&path), Owner::Us).unwrap().unwrap();
     }
 
@@ -275,6 +306,33 @@ mod tests {
         }
         let text = RuntimeDir::open_or_create(&config(dir.path())).unwrap_err().to_string();
         assert!(text.ends_with("has mode 0500, expected 0700; run chmod 700 on it"), "{text}");
+    }
+
+    #[test]
+    fn a_directory_whose_maker_was_killed_before_it_had_its_mode_is_finished_by_the_next() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("new");
+        // Whatever the killed process's umask took away.
+        for left in [0o1700, 0o1500, 0o1300, 0o1000] {
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(left)).unwrap();
+            assert_eq!(RuntimeDir::open_existing(&config(&path), Owner::Us).unwrap().unwrap_err(), path);
+            RuntimeDir::open_or_create(&config(&path)).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o700);
+            RuntimeDir::open_existing(&config(&path), Owner::Us).unwrap().unwrap();
+            fs::remove_dir(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_sticky_directory_that_others_may_enter_is_not_taken_for_one_that_was_left_unfinished() {
+        let dir = tempfile::tempdir().unwrap();
+        for mode in [0o1710, 0o1701, 0o1777] {
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let error = RuntimeDir::open_or_create(&config(dir.path())).unwrap_err();
+            assert!(matches!(error, RuntimeDirError::WrongMode { .. }), "{error}");
+            assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o7777, mode);
+        }
     }
 
     #[test]
