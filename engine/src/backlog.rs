@@ -52,8 +52,8 @@ impl Backlog {
     /// Whether nothing waits. A thread that queued a frame itself sees it until that frame is in the ring.
     #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
-        // SYNC backlog-drained: acquire pairs with `Locked::pop`, so that a thread that sees the queue empty claims
-        // behind the frames that left it.
+        // SYNC backlog-drained: acquire pairs with `Locked::pop` and `clear`, so that a thread that sees the queue empty
+        // claims behind the frames that left it.
         self.frames.load(Ordering::Acquire) == 0
     }
 
@@ -87,13 +87,15 @@ impl Locked<'_> {
         }
         self.queue.bytes += cost;
         self.queue.parcels.push_back(Queued { parcel: parcel.defer(), cost });
-        self.backlog.frames.store(self.queue.parcels.len(), Ordering::Release);
+        // Who finds that something waits takes the lock. That it does is told by `port-news`, or `room-released`.
+        self.backlog.frames.store(self.queue.parcels.len(), Ordering::Relaxed);
         true
     }
 
     /// Forgets everything: the connection has ended.
     pub(crate) fn clear(&mut self) {
         *self.queue = Queue::default();
+        // SYNC backlog-drained: as in `pop`. Frames may have left before the others were forgotten.
         self.backlog.frames.store(0, Ordering::Release);
     }
 }
@@ -101,7 +103,8 @@ impl Locked<'_> {
 /// Values that wait for room in the arena, no more than there can be reply slots.
 #[derive(Debug)]
 pub(crate) struct Answers {
-    /// How many there are. Read without the lock in every turn.
+    /// How many there are. Read without the lock in every turn: who finds some takes the lock, who finds none does
+    /// nothing, and that there are some is told by `port-news`, or `room-released`; so all accesses are relaxed.
     waiting: AtomicUsize,
     queue: Mutex<VecDeque<(CallToken, Content<'static>)>>,
     limit: usize,
@@ -114,7 +117,7 @@ impl Answers {
 
     #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) == 0
+        self.waiting.load(Ordering::Relaxed) == 0
     }
 
     /// Queues an answer; `false` if the bound would be passed.
@@ -126,7 +129,7 @@ impl Answers {
             return false;
         }
         queue.push_back((call, content.into_owned()));
-        self.waiting.store(queue.len(), Ordering::Release);
+        self.waiting.store(queue.len(), Ordering::Relaxed);
         true
     }
 
@@ -134,13 +137,13 @@ impl Answers {
     pub(crate) fn retain(&self, mut waits: impl FnMut(CallToken, &mut Content<'static>) -> bool) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.retain_mut(|(call, content)| waits(*call, content));
-        self.waiting.store(queue.len(), Ordering::Release);
+        self.waiting.store(queue.len(), Ordering::Relaxed);
     }
 
     /// Forgets everything: the connection has ended.
     pub(crate) fn clear(&self) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.waiting.store(0, Ordering::Release);
+        self.waiting.store(0, Ordering::Relaxed);
     }
 }
 

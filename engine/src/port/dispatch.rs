@@ -75,7 +75,12 @@ pub struct Dispatch<'a> {
     pub(super) core: &'a Arc<PortCore>,
     pub(super) dispatcher: MutexGuard<'a, Dispatcher>,
     _here: Dispatching,
+    /// Dropped behind the dispatcher, which is free by then.
+    _last: LetGo<'a>,
 }
+
+/// What is left to be done by who has dispatched.
+struct LetGo<'a>(&'a PortCore);
 
 /// Unless it is disarmed, a handler has panicked in the middle of a poll: the bells that were heard so far are armed
 /// no more, and other news may be forgotten, so everything is to be looked at again.
@@ -123,7 +128,7 @@ impl Default for Dispatcher {
 
 impl<'a> Dispatch<'a> {
     pub(super) fn new(core: &'a Arc<PortCore>, dispatcher: MutexGuard<'a, Dispatcher>, here: Dispatching) -> Self {
-        Self { core, dispatcher, _here: here }
+        Self { core, dispatcher, _here: here, _last: LetGo(core) }
     }
 
     /// Hands messages to `handler` until there are none or `budget` frames were taken; how many messages there were.
@@ -311,11 +316,9 @@ impl Dispatcher {
     }
 }
 
-impl Drop for Dispatch<'_> {
+impl Drop for LetGo<'_> {
     fn drop(&mut self) {
-        if self.core.is_shut() && !self.core.is_forked() {
-            self.dispatcher.clear();
-        }
+        self.0.let_go();
     }
 }
 

@@ -13,7 +13,7 @@ mod tests;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak};
 
 use rustix::event::EventfdFlags;
@@ -195,7 +195,10 @@ impl WeakPort {
 impl AsFd for Port {
     fn as_fd(&self) -> BorrowedFd<'_> {
         let core = &self.owner.core;
-        if !core.polled_outside.swap(true, Ordering::AcqRel) {
+        // Nothing but the mark is told, and the notification carries it: who takes that back from the descriptor has
+        // made a system call behind the one that wrote it, and who reads the changed control word acquires it
+        // (`control`).
+        if !core.polled_outside.swap(true, Ordering::Relaxed) {
             core.notify();
         }
         core.epoll.as_fd()
@@ -250,7 +253,9 @@ impl PortCore {
 
     /// Whether nothing will ever come here: it was shut down, or this process is a fork of the one it belongs to.
     fn is_shut(&self) -> bool {
-        self.shut.load(Ordering::Acquire) || self.is_forked()
+        // Nothing but the mark is told; what is taken out at a shutdown lies under locks, and the end of a link tells
+        // its own (`link-ended`).
+        self.shut.load(Ordering::Relaxed) || self.is_forked()
     }
 
     fn is_forked(&self) -> bool {
@@ -285,7 +290,7 @@ impl PortCore {
     }
 
     fn shutdown(&self) {
-        if self.is_forked() || self.shut.swap(true, Ordering::AcqRel) {
+        if self.is_forked() || self.shut.swap(true, Ordering::Relaxed) {
             return;
         }
         drop(lock(&self.listening).take());
@@ -300,7 +305,17 @@ impl PortCore {
             link.close_sockets();
         }
         self.notify();
-        // Whoever dispatches lets go of its inboxes when it sees the mark; else it is done here.
+        self.let_go();
+    }
+
+    /// Lets go of every peer if the port was shut down, unless somebody dispatches, who then does it on leaving.
+    fn let_go(&self) {
+        // SYNC port-end: pairs with itself. One sets the mark and then tries the lock, the other gives the lock up and
+        // then looks at the mark; with a fence between, one of them at least sees what the other did.
+        fence(Ordering::SeqCst);
+        if !self.shut.load(Ordering::Relaxed) || self.is_forked() {
+            return;
+        }
         match self.dispatcher.try_lock() {
             Ok(mut dispatcher) => dispatcher.clear(),
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().clear(),
@@ -321,7 +336,8 @@ impl AdmitSink for PortCore {
         let link = Link::new(admitted, &self, &self.config);
         crash_point!("link-made");
         lock(&self.arrivals).push(link);
-        // A shutdown that has emptied the arrivals before is seen here, and one after finds this one there.
+        // A shutdown that has emptied the arrivals before is seen here, by their lock, and one after finds this one
+        // there.
         if self.is_shut() {
             // Not under the lock.
             let arrivals = std::mem::take(&mut *lock(&self.arrivals));

@@ -84,8 +84,8 @@ fn what_to_do(error: &io::Error) -> Advice {
 
 const OPEN: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// The one bit with which a directory can be made that no umask takes away. It stands until the directory has its mode, so
-/// that one whose maker was killed before is told from one that somebody wants to have another mode.
+/// The one bit with which a directory can be made that no umask takes away. It stands until the directory has its mode,
+/// so that one whose maker was killed before is told from one that somebody wants to have another mode.
 const UNFINISHED: Mode = Mode::SVTX;
 
 /// Whether this is a directory of ours that its maker did not come to give its mode. Nobody else has had access to it.

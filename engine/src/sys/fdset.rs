@@ -98,10 +98,11 @@ impl FdSet {
     }
 
     fn level(&self, level: usize) -> Option<&'static [AtomicU64]> {
-        // SYNC fdset-level: acquire pairs with `FdSet::grow`. Sequentially consistent, like all accesses to the bits, for
-        // `discard`: who looks after a put-in must not miss it because it does not see the level yet.
+        // SYNC fdset-level: acquire pairs with `FdSet::grow`. Sequentially consistent, like all accesses to the bits,
+        // for `discard`: who looks after a put-in must not miss it because it does not see the level yet.
         let words = self.levels[level].load(Ordering::SeqCst);
-        // SAFETY: not null, so a level that `grow` published: valid for ever (invariant 1), of that length (invariant 2).
+        // SAFETY: not null, so a level that `grow` published: valid for ever (invariant 1), of that length
+        // (invariant 2).
         (!words.is_null()).then(|| unsafe { slice::from_raw_parts(words, words_of(level)) })
     }
 
@@ -109,7 +110,7 @@ impl FdSet {
     fn grow(&self, level: usize) -> &'static [AtomicU64] {
         let fresh: Box<[AtomicU64]> = (0..words_of(level)).map(|_| AtomicU64::new(0)).collect();
         let fresh = Box::into_raw(fresh);
-        // SYNC fdset-level: release pairs with `FdSet::level`, and, where it fails, acquire with the thread that was first.
+        // SYNC fdset-level: release pairs with `FdSet::level`, and, where it fails, acquire with the first thread's.
         let grown =
             self.levels[level].compare_exchange(ptr::null_mut(), fresh.cast(), Ordering::SeqCst, Ordering::SeqCst);
         match grown {
