@@ -21,7 +21,7 @@ use super::state::{Barriers, FromRenderer, MainSide, Packet, Step};
 use super::{Admitted, Role, outbox_and_bell, same_outbox, terms};
 use crate::config::{Config, Credentials};
 use crate::outbox::{Geometry, Limits, OwnOutbox, PeerOutbox};
-use crate::sys::discard::discard;
+use crate::sys::discard::{self, discard};
 use crate::sys::fork::{Epoch, ForkFd};
 use crate::sys::listener::Listener;
 use crate::sys::peer_socket::{Maker, PeerSocket};
@@ -233,6 +233,11 @@ impl Acceptor {
             if !self.has_room(Instant::now()) {
                 return;
             }
+            if discard::is_behind() {
+                return self.back_off(
+                    || tracing::warn!(name = %self.name, "accepting no connections until what peers have sent is closed"),
+                );
+            }
             match socket::accept(self.socket.as_fd()) {
                 Ok(socket) => {
                     self.lock().shortage_is_known = false;
@@ -240,7 +245,11 @@ impl Acceptor {
                 }
                 Err(Errno::AGAIN) => return,
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
-                Err(error) => return self.back_off(error),
+                Err(error) => {
+                    return self.back_off(|| {
+                        tracing::warn!(%error, name = %self.name, "cannot accept connections; raise the limit on open files (ulimit -n), or close some");
+                    });
+                }
             }
         }
     }
@@ -273,7 +282,8 @@ impl Acceptor {
         true
     }
 
-    fn back_off(&self, error: Errno) {
+    /// Rests, and says why unless that is known.
+    fn back_off(&self, say: impl FnOnce()) {
         let mut state = self.lock();
         let was_known = std::mem::replace(&mut state.shortage_is_known, true);
         if !state.closed {
@@ -281,7 +291,7 @@ impl Acceptor {
         }
         drop(state);
         if !was_known {
-            tracing::warn!(%error, name = %self.name, "cannot accept connections; raise the limit on open files (ulimit -n), or close some");
+            say();
         }
     }
 

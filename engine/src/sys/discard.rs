@@ -2,13 +2,13 @@
 //!
 //! The last `close` of a file can wait: for a file system in user space to flush, for a socket to linger. A hostile
 //! peer chooses the file, so no thread that serves others may close it; throwaway threads do. There are few at a
-//! time, so that a peer whose files never close cannot fill this process with threads; what they have not got to
-//! counts against the descriptor limit, which refuses further connections. Nothing here is locked, so a child that is
-//! forked meanwhile can go on using it.
+//! time, so that a peer whose files never close cannot fill this process with threads. What they have not got to counts
+//! against the descriptor limit, so a main that has much of it accepts nobody more: each connection brings a few
+//! descriptors at most. Nothing here is locked, so a child that is forked meanwhile can go on using it.
 #![allow(unsafe_code)]
 
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use rustix::io::Errno;
@@ -27,8 +27,20 @@ const MOST_QUEUED: usize = 4096;
 /// The descriptors to close. The set owns them.
 static PENDING: FdSet = FdSet::new();
 
+/// How many descriptors are not closed yet, those that a thread is closing included. Tells nothing but itself.
+static UNCLOSED: AtomicUsize = AtomicUsize::new(0);
+
+/// More of them than are there for a moment when many peers leave at once.
+const MANY_UNCLOSED: usize = 256;
+
+/// Whether so much waits to be closed that nobody who could bring more should be let in.
+pub(crate) fn is_behind() -> bool {
+    UNCLOSED.load(Ordering::Relaxed) > MANY_UNCLOSED
+}
+
 /// Closes `fd` on a throwaway thread. Does not wait.
 pub(crate) fn discard(fd: OwnedFd) {
+    UNCLOSED.fetch_add(1, Ordering::Relaxed);
     PENDING.insert(fd.into_raw_fd());
     // SYNC discard: pairs with `close_all`, which gives up its place before it looks for the last time. Both are
     // sequentially consistent: either a place is found here, or the last look finds the descriptor.
@@ -48,6 +60,7 @@ fn close_all(place: Place) {
         while let Some(fd) = PENDING.take() {
             // SAFETY: `discard` put it in as its owner, and `take` gives it to one caller.
             close(unsafe { OwnedFd::from_raw_fd(fd) });
+            UNCLOSED.fetch_sub(1, Ordering::Relaxed);
         }
         place = None;
         // SYNC discard: pairs with `discard`.
@@ -77,6 +90,7 @@ fn close(fd: OwnedFd) {
 /// soon mean other files here; the child's copies stay open until it executes a program or ends.
 pub(crate) fn forget() {
     while PENDING.take().is_some() {}
+    UNCLOSED.store(0, Ordering::Relaxed);
 }
 
 /// One of the few threads that may run at a time.
@@ -115,6 +129,28 @@ pub(crate) mod testing {
     use std::time::Duration;
 
     use rustix::net::sockopt::set_socket_linger;
+
+    use super::{MANY_UNCLOSED, Place, discard};
+
+    /// As many descriptors as put this process behind, of which none is closed before this is dropped.
+    pub(crate) struct Behind(Vec<Place>);
+
+    impl Behind {
+        pub(crate) fn new() -> Self {
+            let places = std::iter::from_fn(Place::take).collect();
+            for _ in 0..=MANY_UNCLOSED {
+                discard(rustix::io::dup(std::io::stderr()).unwrap());
+            }
+            Self(places)
+        }
+    }
+
+    impl Drop for Behind {
+        fn drop(&mut self) {
+            self.0.clear();
+            discard(rustix::io::dup(std::io::stderr()).unwrap());
+        }
+    }
 
     /// Makes sockets whose last close takes two seconds. `None` in a sandbox without a loopback interface.
     pub(crate) fn lingering() -> Option<impl Fn() -> OwnedFd> {

@@ -12,6 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::super::path::RuntimeDirError;
 use super::*;
+use crate::sys::discard::testing::Behind;
 use crate::sys::fork::testing::exit_code_of;
 use crate::watcher::{self, Readiness, Watched};
 
@@ -196,6 +197,30 @@ fn child_runs_out_of_descriptors() {
 fn a_main_without_descriptors_rests_and_goes_on_when_it_has_some() {
     let place = Place::new();
     let (child, mut said) = start("child_runs_out_of_descriptors", &place);
+    wait_done(&mut said);
+    kill(child);
+}
+
+#[test]
+fn child_falls_behind() {
+    let Some(place) = place_of_child() else { return };
+    let _main = place.main(&place.config());
+    let behind = Behind::new();
+    let client = place.client();
+    client.say(b"nonsense", &[]);
+    let mut end = [PollFd::new(&client.0, PollFlags::IN)];
+    let pause = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+    assert_eq!(poll(&mut end, Some(&pause)).unwrap(), 0, "a client was heard");
+    drop(behind);
+    assert_eq!(client.hear_refusal().code, RefusalCode::BadMessage);
+    place.connect().unwrap();
+    done();
+}
+
+#[test]
+fn a_main_accepts_nobody_while_too_much_that_peers_have_sent_waits_to_be_closed() {
+    let place = Place::new();
+    let (child, mut said) = start("child_falls_behind", &place);
     wait_done(&mut said);
     kill(child);
 }
