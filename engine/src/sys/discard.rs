@@ -126,11 +126,20 @@ pub(crate) mod testing {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::OwnedFd;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use rustix::net::sockopt::set_socket_linger;
 
-    use super::{MANY_UNCLOSED, Place, discard};
+    use super::{MANY_UNCLOSED, Ordering, Place, UNCLOSED, discard, thread};
+
+    /// Waits until all that was discarded is closed.
+    pub(crate) fn wait_until_closed() {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while UNCLOSED.load(Ordering::Relaxed) != 0 {
+            assert!(Instant::now() < deadline, "discarded descriptors stay open");
+            thread::yield_now();
+        }
+    }
 
     /// As many descriptors as put this process behind, of which none is closed before this is dropped.
     pub(crate) struct Behind(Vec<Place>);

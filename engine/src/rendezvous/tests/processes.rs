@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::super::path::RuntimeDirError;
 use super::*;
-use crate::sys::discard::testing::Behind;
+use crate::sys::discard::testing::{Behind, wait_until_closed};
 use crate::sys::fork::testing::exit_code_of;
 use crate::watcher::{self, Readiness, Watched};
 
@@ -280,14 +280,15 @@ impl Watched for Turn {
     }
 }
 
-/// How many descriptors this process has open, and how many outboxes mapped, when the library's thread has finished
-/// what it was doing.
+/// How many descriptors this process has open, and how many outboxes mapped, when the library's threads have finished
+/// what they were doing.
 fn holdings() -> (usize, usize) {
     let (sender, turn) = mpsc::channel();
     let target = Arc::new(Turn(Mutex::new(sender)));
     let weak: Weak<dyn Watched> = Arc::<Turn>::downgrade(&target);
     watcher::set_timer(Instant::now(), weak, 0).unwrap();
     turn.recv().unwrap();
+    wait_until_closed();
     let descriptors = fs::read_dir("/proc/self/fd").unwrap().count();
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     (descriptors, maps.lines().filter(|line| line.contains("memit")).count())
