@@ -92,6 +92,24 @@ impl Locked<'_> {
         true
     }
 
+    /// Has the frames behind the first give up the memory that they hold; whether any did. They count in the backlog's bound
+    /// from then on, even if that is passed: it admits no more of them, then.
+    pub(crate) fn unstage_behind(&mut self) -> bool {
+        let mut gave_up = false;
+        let Queue { parcels, bytes } = &mut *self.queue;
+        for Queued { parcel, cost } in parcels.iter_mut().skip(1) {
+            if matches!(parcel.content, Content::Staged(_)) {
+                parcel.content.unstage();
+                if let Content::Bytes(copied) = &parcel.content {
+                    *cost += copied.len();
+                    *bytes += copied.len();
+                    gave_up = true;
+                }
+            }
+        }
+        gave_up
+    }
+
     /// Forgets everything: the connection has ended.
     pub(crate) fn clear(&mut self) {
         *self.queue = Queue::default();

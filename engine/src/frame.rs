@@ -72,6 +72,16 @@ impl Content<'_> {
         }
     }
 
+    /// Gives the memory that the peer would read back, for whoever waits for it: the bytes are copied out. Without memory of
+    /// this process's own for them they stay where they are.
+    pub(crate) fn unstage(&mut self) {
+        if let Self::Staged(staged) = self
+            && let Some(bytes) = staged.copied_out()
+        {
+            *self = Self::Bytes(Cow::Owned(bytes));
+        }
+    }
+
     /// Leaves nothing behind.
     pub(crate) fn take(&mut self) -> Self {
         mem::replace(self, Self::Bytes(Cow::Borrowed(&[])))

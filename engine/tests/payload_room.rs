@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use common::payload::*;
 use common::*;
-use memit_engine::{AlignedBytes, CallError, Link, Patience, Port, ReplyStatus, SendError, WaitStrategy};
+use memit_engine::{AlignedBytes, CallError, Link, Loan, Patience, Port, ReplyStatus, SendError, WaitStrategy};
 
 /// Small messages until none goes any more; how many went.
 fn fill_ring(link: &Link) -> usize {
@@ -249,4 +249,103 @@ fn a_payload_of_an_answer_comes_back_when_its_abandonment_had_to_wait_for_space(
             });
         });
     }
+}
+
+/// All the memory is in loans of the thread that dispatches. What it sends before it commits them needs some of that, and
+/// waits for it, or for space in the ring first.
+#[test]
+fn loans_that_are_committed_behind_a_queued_payload_do_not_keep_it_waiting() {
+    for is_ring_full in [false, true] {
+        within_deadline(move || {
+            let (_dir, main, renderer) = small_pair(WaitStrategy::Park, false);
+            let (_, to_main) = linked(&main, &renderer);
+            let loans = filled_loans(&to_main);
+            let small = if is_ring_full { fill_ring(&to_main) } else { 0 };
+            let dispatch = renderer.dispatch().unwrap();
+            to_main.send(CHANNEL, b"small", Patience::Now).unwrap();
+            to_main.send(CHANNEL, &content(0, EXTENT), Patience::Now).unwrap();
+            for loan in loans {
+                to_main.send_loan(CHANNEL, loan, Patience::Now).unwrap();
+            }
+            drop(dispatch);
+            assert_all_arrive(&main, &renderer, small + 1);
+        });
+    }
+}
+
+/// All the memory is in loans of another thread, which waits behind what the dispatching thread has queued.
+#[test]
+fn a_loan_that_another_thread_commits_does_not_keep_a_queued_payload_waiting() {
+    within_deadline(|| {
+        let (_dir, main, renderer) = small_pair(WaitStrategy::Park, false);
+        let (_, to_main) = linked(&main, &renderer);
+        let loans = filled_loans(&to_main);
+        let dispatch = renderer.dispatch().unwrap();
+        to_main.send(CHANNEL, &content(0, EXTENT), Patience::Now).unwrap();
+        drop(dispatch);
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                for loan in loans {
+                    to_main.send_loan(CHANNEL, loan, Patience::ByPolicy).unwrap();
+                }
+            });
+            assert_all_arrive(&main, &renderer, 0);
+            sender.join().unwrap();
+        });
+    });
+}
+
+/// A payload that has all the memory waits for space in the ring; before it has some, the dispatching thread queues
+/// another, which is to go first.
+#[test]
+fn a_payload_that_waits_for_the_ring_does_not_keep_a_queued_one_waiting_for_its_memory() {
+    within_deadline(|| {
+        let (_dir, main, renderer) = small_pair(WaitStrategy::Park, false);
+        let (_, to_main) = linked(&main, &renderer);
+        let small = fill_ring(&to_main);
+        let len = EXTENTS * EXTENT;
+        thread::scope(|scope| {
+            let waiting = asleep(scope, || to_main.send(CHANNEL, &content(9, len), Patience::ByPolicy));
+            let dispatch = renderer.dispatch().unwrap();
+            to_main.send(CHANNEL, &content(1, len), Patience::Now).unwrap();
+            drop(dispatch);
+            let mut keeper = Keeper::new(2);
+            let dispatcher = scope.spawn(|| dispatch_to_the_end(&renderer, &mut Recorder::default()));
+            read(&main, &mut keeper, small);
+            for seed in [1, 9] {
+                read(&main, &mut keeper, 1);
+                assert_content(&keeper.kept.pop_back().unwrap(), seed, len);
+            }
+            waiting.join().unwrap().unwrap();
+            renderer.shutdown();
+            dispatcher.join().unwrap();
+        });
+    });
+}
+
+/// As many as there is memory for, with the contents of the seeds from 1 on.
+fn filled_loans(link: &Link) -> Vec<Loan> {
+    let loans: Vec<_> = (1..=EXTENTS as u64)
+        .map(|seed| {
+            let mut loan = link.loan(EXTENT, Patience::Now).unwrap();
+            loan.copy_from_slice(&content(seed, EXTENT));
+            loan
+        })
+        .collect();
+    assert!(link.loan(EXTENT, Patience::Now).is_err());
+    loans
+}
+
+/// So many small messages, a payload, and what [`filled_loans`] gave, in this order, while both sides dispatch.
+fn assert_all_arrive(main: &Port, renderer: &Port, small: usize) {
+    thread::scope(|scope| {
+        let dispatcher = scope.spawn(|| dispatch_to_the_end(renderer, &mut Recorder::default()));
+        let mut heard = Recorder::default();
+        dispatch_until(main, &mut heard, |heard| heard.messages.len() > small + EXTENTS);
+        for (seed, (_, bytes)) in heard.messages[small..].iter().enumerate() {
+            assert_content(bytes, seed as u64, EXTENT);
+        }
+        renderer.shutdown();
+        dispatcher.join().unwrap();
+    });
 }

@@ -87,7 +87,7 @@ const POINTS: &[(&str, By, &[u64])] = &[
     ("abandon-heard", Both, TWICE),
     // Payload memory.
     ("extent-made", Both, TWICE),
-    ("block-lent", Both, OFTEN),
+    ("payload-lent", Both, OFTEN),
     ("payload-sealed", Both, TWICE),
     ("descriptor-before", Both, OFTEN),
     ("descriptor-sent", Both, OFTEN),

@@ -347,7 +347,7 @@ impl Link {
         }
         let (slot, location) = (call.id.slot(), staged.location());
         // Before the answer is there, so that it is known of when the caller turns out not to take it.
-        self.note_reply(call.id, staged.lent());
+        self.note_reply(call.id, staged.lend());
         crash_point!("reply-lent");
         let status = ReplyStatus::Value as u8;
         self.own.write_slot(slot, location.encode().as_slice(), call.id.get(), status, location.place());

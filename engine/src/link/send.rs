@@ -76,6 +76,14 @@ impl Room {
     }
 }
 
+/// The backlog waits.
+struct Stuck {
+    /// For what.
+    room: Room,
+    /// Its first frame has no memory for its payload yet. So nobody behind it may hold some, or both could wait for ever.
+    wants_memory: bool,
+}
+
 /// There is no space for `len` bytes yet.
 pub(super) struct NoSpace {
     room: Room,
@@ -322,8 +330,12 @@ impl Link {
         if matches!(parcel.header.kind, MESSAGE | CALL) && parcel.len() > max {
             return Offer::TooLarge { max };
         }
-        if let Err(room) = self.flush_frames() {
-            return Offer::Full(room);
+        if let Err(stuck) = self.flush_frames() {
+            if stuck.wants_memory {
+                // It may be the memory that this frame holds, which must not wait for who waits for it.
+                parcel.content.unstage();
+            }
+            return Offer::Full(stuck.room);
         }
         self.publish_parcel(parcel)
     }
@@ -376,6 +388,7 @@ impl Link {
             claim.write(0, prefix);
         }
         claim.write(prefix.len(), encoded.as_slice());
+        staged.lend();
         let Header { channel, kind, flags } = parcel.header;
         claim.commit(Header { channel, kind, flags: flags | location.place() });
         self.ring_data();
@@ -426,21 +439,29 @@ impl Link {
     }
 
     /// Sends what frames wait in the backlog; what would make space for the first, if any of them has to wait on.
-    fn flush_frames(&self) -> Result<(), Room> {
+    fn flush_frames(&self) -> Result<(), Stuck> {
         if self.backlog.is_empty() {
             return Ok(());
         }
         let mut queue = self.backlog.lock();
         while let Some(front) = queue.front() {
-            match self.publish_parcel(front) {
+            let room = match self.publish_parcel(front) {
                 Offer::Sent | Offer::TooLarge { .. } => {
                     crash_point!("backlog-sent");
                     queue.pop();
+                    continue;
                 }
-                Offer::Full(room) => return Err(room),
+                Offer::Ended(_) => {
+                    queue.clear();
+                    continue;
+                }
+                Offer::Full(room) => room,
                 // Its sender was told that it will go out.
-                Offer::NoMemory(_) => return Err(Room::later()),
-                Offer::Ended(_) => queue.clear(),
+                Offer::NoMemory(_) => Room::later(),
+            };
+            let wants_memory = matches!(&front.content, Content::Bytes(bytes) if bytes.len() > self.max_inline());
+            if !wants_memory || !queue.unstage_behind() {
+                return Err(Stuck { room, wants_memory });
             }
         }
         Ok(())
@@ -448,7 +469,7 @@ impl Link {
 
     /// Sends what waits in the backlog, frames and answers, as far as there is room.
     pub(crate) fn flush(&self) -> Blocked {
-        let frames = self.flush_frames().err();
+        let frames = self.flush_frames().err().map(|stuck| stuck.room);
         let [arena, later] = self.flush_answers();
         Blocked([frames, arena, later])
     }

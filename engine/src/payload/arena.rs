@@ -59,6 +59,7 @@ struct Current<'a> {
 }
 
 /// A block that its borrower alone may write.
+#[derive(Debug)]
 pub(crate) struct Borrowed {
     pub(crate) block: Block,
     pub(crate) map: Arc<ReadWriteMap>,

@@ -9,10 +9,9 @@ use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, pread};
 
 use super::arena::{Arena, Borrowed, Lent, NoMemory};
-use super::ledger::Block;
 use super::location::Location;
 use crate::sys::fork::{Epoch, ForkFd};
 use crate::sys::map::ReadWriteMap;
@@ -40,7 +39,8 @@ enum Memory {
     },
 }
 
-/// A payload in memory that the peer can give back once it was sent. Dropping it takes the memory back.
+/// A payload that is written, in memory from which the peer will read it. Dropping it before it is sent takes the memory
+/// back.
 #[derive(Debug)]
 pub(crate) struct Staged {
     arena: Arc<Arena>,
@@ -51,7 +51,7 @@ pub(crate) struct Staged {
 
 #[derive(Debug)]
 enum Payload {
-    Block { block: Block, len: usize, is_unpassed: bool },
+    Block { borrowed: Borrowed, len: usize },
     Sealed { number: u64, len: usize, fd: ForkFd },
 }
 
@@ -78,11 +78,7 @@ impl Loan {
         let (arena, len) = (&self.arena, self.len);
         let payload = match mem::replace(&mut self.memory, Memory::Empty) {
             Memory::Empty => return Ok(None),
-            Memory::Block(Borrowed { block, is_unpassed, .. }) => {
-                arena.lend(&block);
-                crash_point!("block-lent");
-                Payload::Block { block, len, is_unpassed }
-            }
+            Memory::Block(borrowed) => Payload::Block { borrowed, len },
             Memory::Sealed { number, file, map } => {
                 // Memory that can be written anywhere cannot be sealed.
                 drop(map);
@@ -127,7 +123,6 @@ fn seal(arena: &Arc<Arena>, number: u64, file: Unsealed, len: usize) -> Result<P
     match file.seal() {
         Ok(fd) => {
             crash_point!("payload-sealed");
-            arena.lend_sealed(number);
             Ok(Payload::Sealed { number, len, fd: ForkFd::new(fd) })
         }
         Err(error) => {
@@ -135,6 +130,20 @@ fn seal(arena: &Arc<Arena>, number: u64, file: Unsealed, len: usize) -> Result<P
             Err(error)
         }
     }
+}
+
+/// Fills `bytes` from offset 0 on.
+fn read_all(bytes: &mut [u8], mut read: impl FnMut(&mut [u8], u64) -> Result<usize, Errno>) -> Result<(), Errno> {
+    let mut done = 0;
+    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match read(rest, done as u64) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(more) => done += more,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 impl Deref for Loan {
@@ -213,7 +222,7 @@ impl Staged {
         send: impl FnOnce(u64, MemoryKind, BorrowedFd<'_>) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         match &self.payload {
-            Payload::Block { block, is_unpassed: true, .. } => {
+            Payload::Block { borrowed: Borrowed { block, is_unpassed: true, .. }, .. } => {
                 self.arena.pass_extent(block.memory, |fd| send(block.memory, MemoryKind::Extent, fd))
             }
             Payload::Block { .. } | Payload::Sealed { .. } => Ok(()),
@@ -245,7 +254,7 @@ impl Staged {
     /// Where the payload lies.
     pub(crate) fn location(&self) -> Location {
         match &self.payload {
-            Payload::Block { block, len, .. } => Location::Block {
+            Payload::Block { borrowed: Borrowed { block, .. }, len } => Location::Block {
                 memory: block.memory,
                 generation: block.generation,
                 offset: block.offset as u64,
@@ -255,12 +264,39 @@ impl Staged {
         }
     }
 
-    /// What it will be when it was sent.
-    pub(crate) fn lent(&self) -> Lent {
+    /// The payload's bytes, in memory of this process's own, if there is any. It was not lent yet.
+    pub(crate) fn copied_out(&self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(self.len()).ok()?;
         match &self.payload {
-            Payload::Block { block, .. } => Lent::Block(*block),
-            Payload::Sealed { number, .. } => Lent::Sealed(*number),
+            Payload::Block { borrowed: Borrowed { block, map, .. }, len } => {
+                let start = map.region(block.offset, *len);
+                // SAFETY: `region` gives that many mapped bytes, which stay mapped while `borrowed` is there. Nobody writes
+                // them: the ledger has the block held for this payload until it is lent, whatever the peer gives back.
+                bytes.extend_from_slice(unsafe { slice::from_raw_parts(start.as_ptr(), *len) });
+            }
+            Payload::Sealed { fd, len, .. } => {
+                bytes.resize(*len, 0);
+                read_all(&mut bytes, |rest, offset| pread(fd, rest, offset)).ok()?;
+            }
         }
+        Some(bytes)
+    }
+
+    /// Says that the peer may give it back from now on, and what it will give back. Once, right before the peer is told.
+    pub(crate) fn lend(&self) -> Lent {
+        let lent = match &self.payload {
+            Payload::Block { borrowed, .. } => {
+                self.arena.lend(&borrowed.block);
+                Lent::Block(borrowed.block)
+            }
+            Payload::Sealed { number, .. } => {
+                self.arena.lend_sealed(*number);
+                Lent::Sealed(*number)
+            }
+        };
+        crash_point!("payload-lent");
+        lent
     }
 
     /// The peer has been told, or is just being: the memory is its to give back.
@@ -276,7 +312,7 @@ impl Drop for Staged {
             return;
         }
         match &self.payload {
-            Payload::Block { block, .. } => self.arena.cancel(block),
+            Payload::Block { borrowed, .. } => self.arena.cancel(&borrowed.block),
             Payload::Sealed { number, .. } => self.arena.cancel_sealed(*number),
         }
     }
