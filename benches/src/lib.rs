@@ -1,14 +1,41 @@
-//! What the benchmarks of memit share: pinned processes, and the machine's own limit to compare with.
+//! What the benchmarks of memit share: pinned processes, the machine's own limits, and the scenarios of `memit bench`.
 //!
 //! Machines drift, virtual ones most of all. So a figure is always a ratio: right before and right after each short
-//! segment of a candidate, the same two pinned processes bounce a bare cache line, and the segment counts only if the
-//! two probes agree.
+//! segment of a candidate, the same two pinned processes run the probe that it is compared with, and the segment counts
+//! only if the two probes agree. Medians over the segments are what is told.
+//!
+//! | to do | see |
+//! |---|---|
+//! | run a scenario | [`scenario`]; a binary that does calls [`helper::run`] when it is started as a helper |
+//! | start and end the peer process | [`stage`], [`process`], [`peer`] |
+//! | go through the segments of a row | [`course`], [`ratio`], [`times`] |
+//! | count CPU time, system calls and allocations | [`counting`] |
+//! | probe the machine | [`ping_pong`], [`futex_pong`], [`transfer`], [`probe`] |
 
 #![warn(missing_docs)]
 
+pub mod board;
+pub mod counting;
+pub mod course;
+pub mod futex_pong;
+pub mod helper;
 pub mod machine;
+pub mod message;
+pub mod peer;
 pub mod ping_pong;
+pub mod probe;
+pub mod process;
 pub mod ratio;
+pub mod row;
+pub mod scenario;
 pub mod sealed;
+pub mod setting;
 pub mod shared;
+pub mod stage;
+pub mod times;
 pub mod transfer;
+
+use std::error::Error;
+
+/// What ends a measurement; the texts are for people.
+pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;

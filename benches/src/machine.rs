@@ -7,13 +7,19 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// Pins the calling thread to the `nth` core that the process may use.
 pub fn pin(nth: usize) -> io::Result<usize> {
     let allowed = sched_getaffinity(None)?;
-    let core = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).nth(nth).ok_or_else(|| {
+    let core = numbers(&allowed).get(nth).copied().ok_or_else(|| {
         io::Error::other(format!("this measurement needs {} cores, and only {} may be used", nth + 1, allowed.count()))
     })?;
     let mut only = CpuSet::new();
     only.set(core);
     sched_setaffinity(None, &only)?;
     Ok(core)
+}
+
+/// The numbers of the cores in `set`.
+#[must_use]
+pub fn numbers(set: &CpuSet) -> Vec<usize> {
+    (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect()
 }
 
 /// Runs `start`, which starts a process, as a thread that may use every core that `cores` names, and pins it again: a

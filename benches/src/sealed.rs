@@ -73,6 +73,9 @@ struct Map {
     len: usize,
 }
 
+// SAFETY: the mapping is this value's own, wherever it is.
+unsafe impl Send for Map {}
+
 impl Map {
     fn new(file: BorrowedFd<'_>, len: usize, protection: ProtFlags, flags: MapFlags) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice.

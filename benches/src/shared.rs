@@ -7,10 +7,10 @@
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::{io, ptr};
 
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// A mapping that two processes share.
@@ -34,11 +34,12 @@ impl Shared {
         Self::map(file, len)
     }
 
-    /// Maps what the parent made, by the number of the inherited descriptor.
-    pub fn inherit(descriptor: RawFd, len: usize) -> io::Result<Self> {
+    /// Maps all of what the parent made, by the number of the inherited descriptor.
+    pub fn inherit(descriptor: RawFd) -> io::Result<Self> {
         // SAFETY: the parent passed the number of a descriptor that this process inherited and that nothing else here
         // owns; mapping fails if it is none.
         let file = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        let len = usize::try_from(fstat(&file)?.st_size).map_err(io::Error::other)?;
         Self::map(file, len)
     }
 
@@ -73,6 +74,16 @@ impl Shared {
         assert!(offset.is_multiple_of(8) && offset + 8 <= self.len, "no word at {offset}");
         // SAFETY: within the mapping (1), aligned, and reached through atomics only (2).
         unsafe { AtomicU64::from_ptr(self.at(offset).cast().as_ptr()) }
+    }
+
+    /// The word at `offset` as one to sleep on.
+    ///
+    /// # Panics
+    /// As [`word`](Self::word).
+    pub fn futex(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.len, "no word at {offset}");
+        // SAFETY: within the mapping (1), aligned, and reached through atomics only (2).
+        unsafe { AtomicU32::from_ptr(self.at(offset).cast().as_ptr()) }
     }
 }
 
