@@ -8,8 +8,13 @@ mod output;
 use std::process::ExitCode;
 
 use clap::Parser;
+use memit_benches::counting::allocations::Counting;
 
 use crate::command::Command;
+
+/// It counts for `memit bench`, when that asks it to.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// Electron-style IPC between Rust processes, over shared memory.
 #[derive(Debug, Parser)]

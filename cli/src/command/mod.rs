@@ -1,5 +1,6 @@
 //! One file for each command.
 
+mod bench;
 mod call;
 mod demo;
 mod listen;
@@ -18,6 +19,9 @@ pub(crate) enum Command {
     Listen(listen::Listen),
     Send(send::Send),
     Call(call::Call),
+    Bench(bench::Bench),
+    #[command(hide = true)]
+    BenchHelper(bench::helper::BenchHelper),
     Soak(soak::Soak),
     #[command(hide = true)]
     SoakMain(soak::lead::SoakMain),
@@ -35,6 +39,8 @@ impl Command {
             Self::Listen(listen) => listen.run()?,
             Self::Send(send) => send.run()?,
             Self::Call(call) => call.run()?,
+            Self::Bench(bench) => bench.run()?,
+            Self::BenchHelper(helper) => helper.run()?,
             Self::Soak(soak) => soak.run()?,
             Self::SoakMain(main) => main.run()?,
             Self::SoakRenderer(renderer) => renderer.run()?,

@@ -1,0 +1,253 @@
+//! `memit bench` as a user runs it: what it prints, what it refuses, and that nothing of it is left, whatever ends it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::{
+    fs,
+    process::{Child, Output},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde_json::Value;
+
+use self::common::{Place, kill, text};
+
+/// Longer than anything here takes.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// What each row has, and whether it is a number in all rows that these tests look at. The others are numbers only if
+/// the machine was steady for at least one segment.
+const FIELDS: [(&str, bool); 12] = [
+    ("scenario", false),
+    ("payload", true),
+    ("rounds", true),
+    ("p50_ns", true),
+    ("p99_ns", true),
+    ("p999_ns", true),
+    ("ns_per_msg", false),
+    ("limit_ns", false),
+    ("ratio", false),
+    ("cpu_ns_per_msg", true),
+    ("syscalls_per_msg", false),
+    ("allocs_per_msg", false),
+];
+
+/// The rows that it printed.
+#[track_caller]
+fn rows(output: &Output) -> Vec<Value> {
+    let printed = text(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", text(&output.stderr));
+    let object = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+    printed.lines().map(object).collect()
+}
+
+fn number(row: &Value, field: &str) -> f64 {
+    row[field].as_f64().unwrap_or_else(|| panic!("{field} is no number: {row}"))
+}
+
+/// System calls a message, unless it said that it cannot count them here.
+fn calls(row: &Value, output: &Output) -> Option<f64> {
+    let said = text(&output.stderr).contains("system calls could not be counted");
+    assert_eq!(row["syscalls_per_msg"].is_null(), said, "{row}");
+    row["syscalls_per_msg"].as_f64()
+}
+
+#[test]
+fn each_row_is_an_object_with_figures_that_fit_together() {
+    let place = Place::new();
+    let output = place.run(["bench", "--quick", "--json", "ring", "send"]);
+    let rows = rows(&output);
+    let names: Vec<&str> = rows.iter().map(|row| row["scenario"].as_str().unwrap()).collect();
+    assert_eq!(names, ["ring", "send", "send-plain"]);
+    for row in &rows {
+        for (field, is_number) in FIELDS {
+            assert!(row.get(field).is_some(), "{field}: {row}");
+            assert!(!is_number || number(row, field) > 0.0, "{field}: {row}");
+        }
+        let times = ["p50_ns", "p99_ns", "p999_ns", "max_ns"].map(|field| number(row, field));
+        assert!(times.is_sorted(), "{row}");
+        assert_eq!(row["payload"], 48);
+        assert_eq!(row["wait"], "spin");
+        assert_ne!(row["cores"][0], row["cores"][1]);
+        if row["segments"] != 0 {
+            for field in ["ns_per_msg", "limit_ns", "ratio"] {
+                assert!(number(row, field) > 0.0, "{field}: {row}");
+            }
+        }
+        assert_eq!(row["allocs_per_msg"], 0.0, "{row}");
+        assert!(matches!(calls(row, &output), None | Some(0.0)), "{row}");
+    }
+    assert_eq!(place.leftovers(), 0);
+}
+
+#[test]
+fn who_sleeps_makes_system_calls_and_they_are_counted() {
+    let place = Place::new();
+    let output = place.run(["bench", "--quick", "--json", "--rounds", "500", "sync-park"]);
+    for row in rows(&output) {
+        assert_eq!((&row["wait"], &row["limit"]), (&"park".into(), &"raw futex".into()));
+        // Two sides that sleep and wake each other; a side that comes in time need not sleep.
+        assert!(calls(&row, &output).is_none_or(|calls| (0.5..10.0).contains(&calls)), "{row}");
+    }
+}
+
+#[test]
+fn allocations_are_counted() {
+    let place = Place::new();
+    let output = place.run(["bench", "--quick", "--json", "--rounds", "100", "--payload", "4096", "large"]);
+    let rows = rows(&output);
+    let of = |name: &str| rows.iter().find(|row| row["scenario"] == name).unwrap_or_else(|| panic!("{name}: {rows:?}"));
+    // Who lends memory there and back allocates for it, which is no target.
+    assert!(number(of("large-trusted"), "allocs_per_msg") > 0.0, "{rows:?}");
+    assert_eq!(of("large-bare")["allocs_per_msg"], 0.0, "{rows:?}");
+}
+
+#[test]
+fn a_payload_of_another_size_is_measured_where_it_can_be() {
+    let place = Place::new();
+    let output = place.run(["bench", "--quick", "--json", "--rounds", "500", "--payload", "64", "sync"]);
+    let rows = rows(&output);
+    let [row] = &rows[..] else { panic!("one row is expected, without the plain message: {rows:?}") };
+    assert_eq!((&row["scenario"], &row["payload"]), (&"sync".into(), &64.into()));
+}
+
+#[test]
+fn the_table_says_how_it_was_measured() {
+    let place = Place::new();
+    let output = place.run(["bench", "--quick", "--rounds", "500", "sync"]);
+    let printed = text(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", text(&output.stderr));
+    for part in ["\nkernel ", "\ncores      main ", "\nwaiting ", "\nscenario ", "\nsync ", "\nsync-plain "] {
+        assert!(printed.contains(part), "{part:?}: {printed}");
+    }
+    let row = printed.lines().find(|line| line.starts_with("sync ")).unwrap();
+    assert!(row.contains(" bare line ") && row.contains("0 allocs: met"), "{row}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused_with_a_reason() {
+    let place = Place::new();
+    for (arguments, code, said) in [
+        (&["nonsense"][..], 2, "possible values: ring, send"),
+        (&["--rounds", "0", "ring"], 2, "0 is not in 1..=1000000000"),
+        (&["--payload", "0", "ring"], 2, "0 is not in 1.."),
+        (&["--payload", "50", "send"], 1, "send takes payloads of multiples of 8 from 32 to 1048576 bytes, not of 50"),
+        (&["--payload", "9000", "ring"], 1, "ring takes payloads of 1 to 8176 bytes, not of 9000"),
+        (&["--payload", "48", "large"], 1, "large takes payloads of multiples of 4096"),
+        (&["--payload", "100000001"], 1, "no scenario has messages of that size"),
+    ] {
+        let output = place.run(["bench"].iter().chain(arguments));
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+        assert!(errors.contains(said), "{arguments:?}: {errors}");
+        assert_eq!(text(&output.stdout), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn one_core_is_too_few() {
+    let place = Place::new();
+    // Children have the cores of the thread that starts them.
+    let pinned = thread::spawn(move || {
+        let allowed = sched_getaffinity(None).unwrap();
+        let mut one = CpuSet::new();
+        one.set((0..CpuSet::MAX_CPU).find(|core| allowed.is_set(*core)).unwrap());
+        sched_setaffinity(None, &one).unwrap();
+        place.run(["bench", "--quick", "ring"])
+    });
+    let output = pinned.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let errors = text(&output.stderr);
+    assert!(errors.contains("measuring takes two cores") && errors.contains("may use only core "), "{errors}");
+}
+
+/// A benchmark that runs until something ends it.
+struct Running {
+    place: Place,
+    child: Child,
+}
+
+impl Running {
+    fn start() -> Self {
+        let place = Place::new();
+        let child = place.command(["bench", "--json"]).spawn().unwrap();
+        Self { place, child }
+    }
+
+    /// Its peer process, as soon as there is one.
+    fn peer(&self) -> u32 {
+        let pid = self.child.id();
+        let mut peer = None;
+        eventually("a peer process", || {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+            let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+            peer = children.into_iter().find(|pid| lives(*pid));
+            peer.is_some()
+        });
+        peer.unwrap()
+    }
+
+    fn end(&mut self) -> (Option<i32>, String) {
+        let code = self.child.wait().unwrap().code();
+        let mut errors = String::new();
+        std::io::Read::read_to_string(self.child.stderr.as_mut().unwrap(), &mut errors).unwrap();
+        (code, errors)
+    }
+}
+
+/// No test leaves a process behind.
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[track_caller]
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what} within {DEADLINE:?}");
+        thread::yield_now();
+    }
+}
+
+/// Whether that process is a helper of a benchmark, and more than a number to be waited for.
+fn lives(pid: u32) -> bool {
+    let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    arguments.starts_with("memit\0bench-helper\0")
+}
+
+#[test]
+fn a_benchmark_whose_peer_dies_ends_and_says_so() {
+    let mut bench = Running::start();
+    let peer = bench.peer();
+    kill("KILL", peer);
+    let (code, errors) = bench.end();
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains(&format!("peer process {peer} ended before its time: signal: 9")), "{errors}");
+    assert_eq!(bench.place.leftovers(), 0);
+}
+
+#[test]
+fn a_benchmark_that_is_killed_takes_its_peer_with_it() {
+    let mut bench = Running::start();
+    let peer = bench.peer();
+    bench.child.kill().unwrap();
+    bench.child.wait().unwrap();
+    eventually("the end of the peer", || !lives(peer));
+}
+
+#[test]
+fn an_interrupted_benchmark_leaves_nothing() {
+    let mut bench = Running::start();
+    let peer = bench.peer();
+    kill("INT", bench.child.id());
+    let (code, errors) = bench.end();
+    assert_eq!(code, Some(130), "{errors}");
+    eventually("the end of the peer", || !lives(peer));
+    assert_eq!(bench.place.leftovers(), 0);
+}
