@@ -1,7 +1,8 @@
 //! The machine: cores to pin to, and what a report says of it.
 
-use std::{fs, io, process::Command};
+use std::{fs, io};
 
+use rustix::system::uname;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Pins the calling thread to the `nth` core that the process may use.
@@ -37,7 +38,7 @@ pub fn cores() -> io::Result<CpuSet> {
     Ok(sched_getaffinity(None)?)
 }
 
-/// Processor, kernel and compiler, a line each.
+/// Processor, kernel, and the compiler and commit that this program was built with, a line each.
 pub fn describe() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {
@@ -47,20 +48,15 @@ pub fn describe() -> String {
             .map_or("unknown", |(_, value)| value)
             .to_owned()
     };
-    let said =
-        |program: &str, arguments: &[&str]| {
-            Command::new(program).args(arguments).output().ok().filter(|output| output.status.success()).map_or_else(
-                || "unknown".to_owned(),
-                |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-            )
-        };
+    let kernel = uname();
     format!(
-        "processor  {} (family {}, model {})\nkernel     {}\ncompiler   {}\ncommit     {}",
+        "processor  {} (family {}, model {})\nkernel     {} {}\ncompiler   {}\ncommit     {}",
         field("model name"),
         field("cpu family"),
         field("model\t"),
-        said("uname", &["-sr"]),
-        said("rustc", &["--version"]),
-        said("git", &["rev-parse", "--short=12", "HEAD"]),
+        kernel.sysname().to_string_lossy(),
+        kernel.release().to_string_lossy(),
+        env!("MEMIT_BENCH_COMPILER"),
+        env!("MEMIT_BENCH_COMMIT"),
     )
 }

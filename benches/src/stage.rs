@@ -31,7 +31,7 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who takes part.
 pub struct Cast<'c> {
-    /// What the peer does: a name that [`scenario::peer`](crate::scenario::peer) knows.
+    /// What the peer does: one of the scenarios' roles.
     pub role: &'c str,
     /// How both sides wait.
     pub wait: WaitStrategy,

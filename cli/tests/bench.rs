@@ -16,7 +16,7 @@ use serde_json::Value;
 use self::common::{Place, kill, text};
 
 /// Longer than anything here takes.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What each row has, and whether it is a number in all rows that these tests look at. The others are numbers only if
 /// the machine was steady for at least one segment.
@@ -191,7 +191,12 @@ impl Running {
     }
 
     fn end(&mut self) -> (Option<i32>, String) {
-        let code = self.child.wait().unwrap().code();
+        let mut status = None;
+        eventually("its end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        let code = status.unwrap().code();
         let mut errors = String::new();
         std::io::Read::read_to_string(self.child.stderr.as_mut().unwrap(), &mut errors).unwrap();
         (code, errors)

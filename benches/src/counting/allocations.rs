@@ -1,7 +1,7 @@
 //! Counting heap allocations. A binary that wants them counted has a [`Counting`] as its global allocator.
 //!
 //! Invariants:
-//! 1. [`TARGET`] is null or came from a `&'static AtomicU64`.
+//! 1. `TARGET` is null or came from a `&'static AtomicU64`.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
