@@ -178,8 +178,8 @@ impl Course {
     }
 }
 
-/// A course whose rounds are made by listeners: each answer's listener sends the next message, and both sides are inside
-/// `run` all the time.
+/// A course whose rounds are made by listeners: each answer's listener sends the next message, and both sides are
+/// inside `run` all the time.
 pub struct Volley {
     course: Option<Course>,
     /// The number of the message that is on its way, from 1 on.

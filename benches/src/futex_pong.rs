@@ -1,5 +1,5 @@
-//! The machine's own limit for processes that sleep while they wait: one futex that wakes the other side, and one that is
-//! slept on.
+//! The machine's own limit for processes that sleep while they wait: one futex that wakes the other side, and one that
+//! is slept on.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,5 @@
-//! The limits that rows are compared with, as the main's process measures them: the peer answers from within a listener.
+//! The limits that rows are compared with, as the main's process measures them: the peer answers from within a
+//! listener.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -67,8 +67,8 @@ impl Drop for Directory {
     }
 }
 
-/// The peer process, which is ended when this is dropped. If it ends before, this process gives up: whoever measures may
-/// be spinning on a word that nobody will write any more.
+/// The peer process, which is ended when this is dropped. If it ends before, this process gives up: whoever measures
+/// may be spinning on a word that nobody will write any more.
 #[derive(Debug)]
 pub struct Process {
     pid: u32,

@@ -1,5 +1,5 @@
-//! The two ways for a receiver to get at a large payload safely: to map memory that is sealed against all writing, or to
-//! copy out of memory that its writer could still change.
+//! The two ways for a receiver to get at a large payload safely: to map memory that is sealed against all writing, or
+//! to copy out of memory that its writer could still change.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

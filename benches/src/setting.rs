@@ -28,8 +28,8 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Measures on the first two cores that this process may use, the calling thread being pinned to the first. An error
-    /// if there is only one: two processes that spin there would measure the scheduler.
+    /// Measures on the first two cores that this process may use, the calling thread being pinned to the first. An
+    /// error if there is only one: two processes that spin there would measure the scheduler.
     pub fn new(launch: fn() -> Command) -> io::Result<Self> {
         let allowed = machine::cores()?;
         let nth = machine::numbers(&allowed);

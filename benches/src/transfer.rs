@@ -17,8 +17,8 @@ pub const fn shared_len(len: usize) -> usize {
     PLACES * len
 }
 
-/// Copies `message` into the shared memory `count` times, each when there is a place, with [`take`] in the other process.
-/// It returns when the last was taken, and calls `done` after each copy. `from` messages have gone before.
+/// Copies `message` into the shared memory `count` times, each when there is a place, with [`take`] in the other
+/// process. It returns when the last was taken, and calls `done` after each copy. `from` messages have gone before.
 pub fn put(shared: &Shared, message: &[u8], from: u64, count: u64, mut done: impl FnMut()) {
     let (written, read) = (shared.word(board::WRITTEN), shared.word(board::READ));
     for number in from..from + count {

@@ -5,7 +5,7 @@ mod common;
 
 use std::{
     fs,
-    process::{Child, Output},
+    process::{Child, Command, Output},
     thread,
     time::{Duration, Instant},
 };
@@ -162,6 +162,26 @@ fn one_core_is_too_few() {
     assert_eq!(output.status.code(), Some(1));
     let errors = text(&output.stderr);
     assert!(errors.contains("measuring takes two cores") && errors.contains("may use only core "), "{errors}");
+}
+
+#[test]
+fn what_fails_does_not_keep_the_rest_from_being_measured() {
+    let place = Place::new();
+    let memit = place.command(["bench", "--quick", "--json", "--rounds", "100", "idle", "sync-park"]);
+    // Too few for a thousand renderers.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 1000 && exec \"$0\" \"$@\""]).arg(memit.get_program()).args(memit.get_args());
+    limited.env("TMPDIR", place.temporary.path());
+    let output = limited.output().unwrap();
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("memit: idle: 1000 renderers take up to "), "{errors}");
+    assert!(errors.contains("could not be measured: idle\n"), "{errors}");
+    let printed = text(&output.stdout);
+    for name in ["\"sync-park\"", "\"sync-park-plain\"", "\"idle\""] {
+        assert!(printed.contains(name), "{name}: {printed}");
+    }
+    assert_eq!(place.leftovers(), 0);
 }
 
 /// A benchmark that runs until something ends it.

@@ -1,5 +1,6 @@
-//! Counting system calls without privileges: a third process traces all threads of the two for a while, and adds one to a
-//! shared word each time that one of them enters the kernel. A thread that makes no system call is not held up at all.
+//! Counting system calls without privileges: a third process traces all threads of the two for a while, and adds one to
+//! a shared word each time that one of them enters the kernel. A thread that makes no system call is not held up at
+//! all.
 //!
 //! Where tracing is forbidden, as in some sandboxes, system calls cannot be counted.
 #![allow(unsafe_code)]

@@ -1,7 +1,7 @@
 //! One renderer that is active among many that are not, and what a main costs when nobody is.
 //!
-//! There are two mains in the main's process. The first has one renderer, the second as many as the row says; a segment of
-//! round trips through the second is compared with those through the first right before and right after.
+//! There are two mains in the main's process. The first has one renderer, the second as many as the row says; a segment
+//! of round trips through the second is compared with those through the first right before and right after.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,8 +66,8 @@ pub(super) fn measure(setting: &Setting, report: &mut Report<'_>) -> Result<()> 
         let needed = DESCRIPTORS * count as u64 + OTHER_DESCRIPTORS;
         if limit.is_some_and(|limit| limit < needed) {
             return Err(format!(
-                "{count} renderers take up to {needed} descriptors in each process, and the hard limit is {}; raise it, \
-                 for instance with ulimit -Hn",
+                "{count} renderers take up to {needed} descriptors in each process, and the hard limit is {}; raise \
+                 it, for instance with ulimit -Hn",
                 limit.unwrap_or_default()
             )
             .into());

@@ -1,14 +1,14 @@
 //! Large messages by size.
 //!
-//! - `large-trusted`: both sides trust each other fully and lend one another blocks. The listener looks at a few bytes and
-//!   lends a block of the same size back. What it costs must not depend on the size.
-//! - `large-untrusted`: messages one way, which the receiver copies before it looks at them (`Trust::None`), compared with
-//!   one `memcpy` of as many bytes, into memory that is not in the copying core's cache, as the message's is not.
-//! - `large-bare`: the same by hand, copied in and out through memory that both processes have mapped. It tells how fast
-//!   the two cores pass lines to each other, which differs fivefold between cores that share a cache and cores that do
-//!   not: `large-untrusted` cannot be faster.
-//! - `large-sealed`: what a receiver pays to map a sealed message, read it and unmap it, compared with what it pays to copy
-//!   one and read the copy. One process, without memit: the two ways as the kernel offers them.
+//! - `large-trusted`: both sides trust each other fully and lend one another blocks. The listener looks at a few bytes
+//!   and lends a block of the same size back. What it costs must not depend on the size.
+//! - `large-untrusted`: messages one way, which the receiver copies before it looks at them (`Trust::None`), compared
+//!   with one `memcpy` of as many bytes, into memory that is not in the copying core's cache, as the message's is not.
+//! - `large-bare`: the same by hand, copied in and out through memory that both processes have mapped. It tells how
+//!   fast the two cores pass lines to each other, which differs fivefold between cores that share a cache and cores
+//!   that do not: `large-untrusted` cannot be faster.
+//! - `large-sealed`: what a receiver pays to map a sealed message, read it and unmap it, compared with what it pays to
+//!   copy one and read the copy. One process, without memit: the two ways as the kernel offers them.
 
 use std::hint::black_box;
 use std::sync::Arc;

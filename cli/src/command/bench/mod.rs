@@ -23,12 +23,12 @@ use crate::{
 
 /// Measures what messages cost between two pinned processes.
 ///
-/// Right before and right after each short segment of rounds, the same two processes run a probe: the bare round trip of
-/// one cache line, of one futex, or a memcpy. The ratio is the median over the segments of their ratios to these probes; a
-/// segment whose two probes differ by more than half is dropped. Other segments time single rounds, for the percentiles,
-/// which therefore include a reading of the clock each, some 20 ns; and a last one, which nobody times, counts system
-/// calls and allocations. A round trip counts as one message. CPU time, system calls and allocations are those of both
-/// processes.
+/// Right before and right after each short segment of rounds, the same two processes run a probe: the bare round trip
+/// of one cache line, of one futex, or a memcpy. The ratio is the median over the segments of their ratios to these
+/// probes; a segment whose two probes differ by more than half is dropped. Other segments time single rounds, for the
+/// percentiles, which therefore include a reading of the clock each, some 20 ns; and a last one, which nobody times,
+/// counts system calls and allocations. A round trip counts as one message. CPU time, system calls and allocations are
+/// those of both processes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bench {
     /// What to measure [default: everything].
@@ -62,8 +62,8 @@ pub(crate) enum BenchError {
     Signals(io::Error),
     #[error("{0}")]
     Payload(String),
-    #[error("the measurement failed: {0}")]
-    Measure(Box<dyn Error + Send + Sync>),
+    #[error("could not be measured: {}", .0.join(", "))]
+    Measure(Vec<&'static str>),
     #[error("the benchmark's helper failed: {0}")]
     Helper(Box<dyn Error + Send + Sync>),
     #[error(transparent)]
@@ -86,8 +86,7 @@ impl Bench {
         if !self.json {
             output::text(&head(&setting))?;
         }
-        let mut gone = false;
-        let mut uncounted = false;
+        let (mut gone, mut uncounted, mut failed) = (false, false, Vec::new());
         for scenario in scenarios {
             let mut report = |row: Row| -> BenchResult<()> {
                 uncounted |= row.rounds > 0 && row.syscalls_per_msg.is_none();
@@ -99,12 +98,16 @@ impl Bench {
             if gone {
                 return Ok(());
             }
-            measured.map_err(BenchError::Measure)?;
+            // The others are measured all the same.
+            if let Err(error) = measured {
+                eprintln!("memit: {error}");
+                failed.push(scenario.name);
+            }
         }
         if uncounted {
             eprintln!("memit: system calls could not be counted: this process may not trace others here");
         }
-        Ok(())
+        if failed.is_empty() { Ok(()) } else { Err(BenchError::Measure(failed)) }
     }
 
     /// What to measure, in the order in which it is measured.
@@ -141,8 +144,8 @@ fn head(setting: &Setting) -> String {
         "{}\n\
          cores      main {main}, peer {peer}; both processes are pinned\n\
          waiting    sync-park, send-park and idle: both sides sleep at once; all others: both sides spin\n\
-         renderers  where there are several, they are connections of the one peer process, and the soft limit of\n           \
-                    descriptors is raised as far as they need it\n\n{}\n",
+         renderers  where there are several, they are connections of the one peer process; the soft limit of\n\
+         \x20          descriptors is raised to the hard one\n\n{}\n",
         machine::describe(),
         table::titles(),
     )
