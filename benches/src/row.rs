@@ -176,3 +176,44 @@ const TARGETS: &[(&str, usize, Figure, f64)] = &[
     ("idle", 1000, Figure::Ratio, 1.2),
     ("idle-cpu", 1000, Figure::Cpu, 0.1),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use rustix::thread::CpuSet;
+
+    use super::*;
+
+    fn row(name: &str) -> Row {
+        let setting = Setting {
+            payload: None,
+            rounds: None,
+            quick: true,
+            launch: || Command::new("true"),
+            allowed: CpuSet::new(),
+            cores: [0, 1],
+        };
+        Row::empty(&setting, name, WaitStrategy::Park, 48)
+    }
+
+    fn met(row: &Row) -> Vec<(&'static str, bool)> {
+        row.targets().iter().map(|target| (target.figure.name(), target.met)).collect()
+    }
+
+    #[test]
+    fn a_target_is_met_up_to_its_figure_and_missed_beyond() {
+        let send = Row { ratio: Some(2.0), allocs_per_msg: Some(0.001), ..row("send") };
+        // System calls that could not be counted are neither.
+        assert_eq!(met(&send), [("ratio", true), ("allocs_per_msg", false)]);
+        assert_eq!(met(&Row { ratio: Some(2.01), ..row("send") }), [("ratio", false)]);
+        assert_eq!(met(&Row { ratio: Some(2.01), ..row("send-plain") }), []);
+    }
+
+    #[test]
+    fn a_target_for_many_renderers_is_none_for_few() {
+        let idle = Row { ratio: Some(1.3), ..row("idle") };
+        assert_eq!(met(&idle), []);
+        assert_eq!(met(&idle.peers(1000)), [("ratio", false)]);
+    }
+}

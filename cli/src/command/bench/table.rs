@@ -101,3 +101,51 @@ fn number(number: Option<f64>, decimals: usize) -> String {
 fn whole(rate: f64) -> u64 {
     rate as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use memit::WaitStrategy;
+    use memit_benches::{setting::Setting, times::Times};
+    use rustix::thread::CpuSet;
+
+    use super::*;
+
+    fn row() -> Row {
+        let setting = Setting {
+            payload: None,
+            rounds: None,
+            quick: true,
+            launch: || Command::new("true"),
+            allowed: CpuSet::new(),
+            cores: [0, 1],
+        };
+        Row {
+            times: Some(Times { rounds: 9, p50: 1_234, p99: 2_000, p999: 3_000, max: 4_000_000 }),
+            ns_per_msg: Some(250.0),
+            limit: "bare line",
+            limit_ns: Some(100.0),
+            ratio: Some(2.5),
+            segments: 7,
+            dropped: 2,
+            ..Row::empty(&setting, "send", WaitStrategy::Spin, 48)
+        }
+    }
+
+    #[test]
+    fn cells_stand_under_their_titles() {
+        let (titles, line) = (titles(), line(&row()));
+        for (title, cell) in [("p50 ns", "1,234"), ("messages/s", "4,000,000"), ("x limit", "2.50"), ("calls", "-")] {
+            let end = titles.find(title).unwrap() + title.len();
+            assert!(line[..end].ends_with(&format!(" {cell}")), "{title}:\n{titles}\n{line}");
+        }
+    }
+
+    #[test]
+    fn a_miss_is_told() {
+        assert!(line(&row()).ends_with(" bare line  7 (2)  <= 2 x limit: MISSED"), "{}", line(&row()));
+        let met = Row { ratio: Some(1.5), allocs_per_msg: Some(0.0), ..row() };
+        assert!(line(&met).ends_with("  <= 2 x limit: met, 0 allocs: met"), "{}", line(&met));
+    }
+}
