@@ -91,6 +91,8 @@ impl Link {
 
     /// Waits until `ready`, the end of the connection, or the deadline; may return sooner. Spins first, by `spin`.
     /// `arm` says in our outbox that somebody sleeps, `bell` is the peer's word that it will ring.
+    // Not inlined, so that `ci/instructions.sh` can tell a call from its wait.
+    #[inline(never)]
     pub(super) fn wait(
         &self,
         spin: &Spin,

@@ -49,6 +49,8 @@ impl Default for Armed {
 impl Dispatch<'_> {
     /// Waits until there may be something to dispatch, by the port's strategy, and at most until `deadline`. Whatever
     /// it says, a poll is to follow: what it has heard of is not told a second time.
+    // Not inlined, so that `ci/instructions.sh` can tell a dispatch from its wait.
+    #[inline(never)]
     pub fn wait(&mut self, deadline: Option<Instant>) -> Wakeup {
         if self.is_over() {
             return Wakeup::ShutDown;
