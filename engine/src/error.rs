@@ -42,14 +42,21 @@ pub struct Violation(pub String);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// No space now: in the ring for those who do not wait, in the backlog for the dispatching thread.
-    #[error("the peer has not made space for {len} more bytes; send again later, or send less")]
+    /// No space now: in the ring for those who do not wait, in the backlog for the dispatching thread. Or another thread
+    /// has the guard of the ring.
+    #[error(
+        "there is no way for {len} bytes now: the peer has not made space for more, or another thread holds the \
+         exclusive guard; send again later, or send less"
+    )]
     Full {
         /// The message's length in bytes.
         len: usize,
     },
-    /// No space until the deadline.
-    #[error("the peer made no space for {len} bytes in time; it may be slow or stopped")]
+    /// No space until the deadline, or another thread had the guard of the ring until then.
+    #[error(
+        "there was no way for {len} bytes in time: the peer made no space, being slow or stopped, or another thread held \
+         the exclusive guard"
+    )]
     Timeout {
         /// The message's length in bytes.
         len: usize,
@@ -68,11 +75,38 @@ pub enum SendError {
     /// The machine refused memory for it, or a descriptor.
     #[error("no memory to send the message in: {0}")]
     NoMemory(Arc<str>),
-    /// The sending thread is the one that would have to make space.
-    #[error("the ring to the peer is full, and this very thread dispatches the peer; use try_send or another thread")]
+    /// The sending thread is the one that would have to make space, or has the guard of the ring.
+    #[error(
+        "this thread would wait for itself: it holds the exclusive guard of this connection, so send by the guard; or it \
+         dispatches the peer, whose ring is full, so use try_send or another thread"
+    )]
     WouldDeadlock,
     /// The connection has ended.
     #[error("not sent: {0}")]
+    Disconnected(#[source] Disconnect),
+    /// The handle came through a fork, and the connection belongs to the parent.
+    #[error("this process is a fork of the one that owns the connection; connect again in the child")]
+    Forked,
+}
+
+/// Why a connection's [guard](crate::Exclusive) was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExclusiveError {
+    /// Another thread has it, and the dispatching thread, which asks, does not wait.
+    #[error(
+        "another thread holds the exclusive guard of this connection, and the thread that dispatches does not wait for \
+         it; use send, which queues, or another thread"
+    )]
+    Held,
+    /// This thread has it already, or another has it and may wait for this one, which dispatches the peer.
+    #[error(
+        "this thread would wait for itself: it holds the exclusive guard of this connection already, or dispatches the \
+         peer; drop the first guard, or use another thread"
+    )]
+    WouldDeadlock,
+    /// The connection has ended.
+    #[error("no guard: {0}")]
     Disconnected(#[source] Disconnect),
     /// The handle came through a fork, and the connection belongs to the parent.
     #[error("this process is a fork of the one that owns the connection; connect again in the child")]
@@ -101,9 +135,10 @@ pub enum CallError {
     /// No answer until the deadline. A late one is dropped.
     #[error("no answer arrived in time; the peer may be slow, stopped, or not dispatching")]
     Timeout,
-    /// The caller waits for the callee, which waits for the caller.
+    /// The caller waits for the callee, which waits for the caller. Or the caller has the guard of the ring.
     #[error(
-        "the other side's dispatching thread waits for this one; call from another thread, or send a message instead"
+        "the other side's dispatching thread waits for this one, so call from another thread, or send a message instead; \
+         or this thread holds the exclusive guard of this connection, so drop that first"
     )]
     WouldDeadlock,
     /// The message is longer than the two sides agreed on.

@@ -50,6 +50,16 @@ impl<'p, M: RingWrite, H: PeerCursor> Exclusive<'p, M, H> {
         }
     }
 
+    /// Whether a claim for a payload of `len` bytes would find room now, as [`Producer::check_room`] does.
+    ///
+    /// # Errors
+    /// What [`try_claim`](Self::try_claim) would say.
+    pub fn check_room(&mut self, len: usize) -> Result<(), ClaimError> {
+        let size = self.producer.frame_size(len)?;
+        self.known_head = self.producer.make_room_held(self.known_head, self.tail, size)?;
+        Ok(())
+    }
+
     /// The end of the last claim.
     #[inline]
     pub fn tail(&self) -> u64 {

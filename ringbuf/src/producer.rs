@@ -226,6 +226,12 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
         }
     }
 
+    /// Whether an [`Exclusive`] guard holds the tail now. Relaxed, as every access to the tail.
+    #[inline]
+    pub fn is_held(&self) -> bool {
+        self.tail.load(Ordering::Relaxed) & HELD != 0
+    }
+
     /// The end of the last claim; while a guard is held, of the last claim before it.
     #[inline]
     pub fn tail(&self) -> u64 {

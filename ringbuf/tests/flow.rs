@@ -144,10 +144,29 @@ fn a_guard_keeps_everyone_else_out_until_it_is_dropped() {
     assert_eq!(producer.exclusive().unwrap_err(), Held);
     assert_eq!(producer.try_claim(0).unwrap_err(), ClaimError::Held);
     assert_eq!((producer.tail(), guard.tail()), (0, 64));
+    assert!(producer.is_held());
     drop(guard);
     assert_eq!(producer.tail(), 64);
+    assert!(!producer.is_held());
     producer.try_claim(0).unwrap().abort();
     drop(producer.exclusive().unwrap());
+}
+
+#[test]
+fn a_guard_says_whether_there_is_room_and_claims_nothing_by_that() {
+    let (producer, mut consumer, _) = ring();
+    let mut guard = producer.exclusive().unwrap();
+    for _ in 0..62 {
+        guard.try_claim(0).unwrap().abort();
+    }
+    assert_eq!(guard.check_room(48), Ok(()));
+    assert!(matches!(guard.check_room(513), Err(ClaimError::TooLarge { .. })));
+    guard.try_claim(48).unwrap().abort();
+    assert_eq!(guard.check_room(48), Err(ClaimError::Full { wanted: 64 }));
+    assert!(consumer.poll().unwrap().is_none(), "padding alone");
+    consumer.publish_head();
+    assert_eq!(guard.check_room(48), Ok(()));
+    assert_eq!(guard.tail(), 63 * 64);
 }
 
 #[test]

@@ -101,16 +101,21 @@ impl Link {
         arm: impl FnOnce(),
         ready: impl Fn() -> bool,
     ) {
-        let passed = |iteration: u32| {
-            iteration.is_multiple_of(CLOCK_STRIDE) && deadline.is_some_and(|deadline| Instant::now() >= deadline)
-        };
-        if spin.until(|iteration| (ready() || !self.is_connected() || passed(iteration)).then_some(())).is_some() {
+        if self.spin(spin, deadline, &ready) {
             return;
         }
         let began = Instant::now();
         let barrier = || bounded(deadline, barrier::heavy(self.incoming));
         sleep_once(bell, &self.control, arm, barrier, || ready() || !self.is_connected());
         spin.slept(began.elapsed());
+    }
+
+    /// Spins, by `spin`, until `ready`, the end of the connection, or the deadline. `false`: it is time to sleep.
+    pub(super) fn spin(&self, spin: &Spin, deadline: Option<Instant>, ready: &impl Fn() -> bool) -> bool {
+        let passed = |iteration: u32| {
+            iteration.is_multiple_of(CLOCK_STRIDE) && deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        };
+        spin.until(|iteration| (ready() || !self.is_connected() || passed(iteration)).then_some(())).is_some()
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Instant;
 use memit_ringbuf::Header;
 
 use super::Link;
-use super::send::{Offer, Room};
+use super::room::Room;
+use super::send::Offer;
 use crate::aligned::AlignedBytes;
 use crate::call::crossing::{self, Shown};
 use crate::call::{CallHeader, CallId, CallToken, ReplyStatus};
@@ -73,7 +74,7 @@ impl Link {
         if let Some(refusal) = self.refusal() {
             return Err(refusal.into());
         }
-        if thread::dispatches(self.peer_token) {
+        if thread::dispatches(self.peer_token) || self.is_held_here() {
             return Err(CallError::WouldDeadlock);
         }
         let dispatching = thread::dispatches(self.port_token);
@@ -128,7 +129,7 @@ impl Link {
             if crossing() {
                 return Err(CallError::WouldDeadlock);
             }
-            let room = match self.offer(parcel) {
+            let room = match self.offer(&mut &self.producer, parcel) {
                 Offer::Sent => return Ok(()),
                 Offer::Full(room) => room,
                 Offer::TooLarge { max } => return Err(CallError::TooLarge { len: parcel.len(), max }),

@@ -3,18 +3,22 @@
 //! A [`Link`] is what any thread may hold: it sends, calls and replies. What only the dispatching thread does with a
 //! connection, reading the peer's ring, is its [`Inbox`](crate::port::inbox::Inbox).
 //!
-//! | file       | idea                                                        |
-//! |------------|-------------------------------------------------------------|
-//! | `send`     | a frame onto the ring, at once, later, or into the backlog  |
-//! | `calls`    | a call out and its reply back; calls that cross             |
-//! | `bells`    | ringing the peer, sleeping until it rings                   |
-//! | `payloads` | memory for large payloads, passed and given back            |
-//! | `liveness` | the peer's end, and ours                                    |
+//! | file        | idea                                                        |
+//! |-------------|-------------------------------------------------------------|
+//! | `send`      | a frame onto the ring, at once, later, or into the backlog  |
+//! | `exclusive` | the ring for one thread alone                               |
+//! | `room`      | what a sender waits for                                     |
+//! | `calls`     | a call out and its reply back; calls that cross             |
+//! | `bells`     | ringing the peer, sleeping until it rings                   |
+//! | `payloads`  | memory for large payloads, passed and given back            |
+//! | `liveness`  | the peer's end, and ours                                    |
 
 mod bells;
 mod calls;
+mod exclusive;
 mod liveness;
 mod payloads;
+mod room;
 mod send;
 
 use std::fmt;
@@ -32,6 +36,7 @@ use crate::call::caller::Caller;
 use crate::channels::OutgoingChannels;
 use crate::config::{Config, Credentials, Trust};
 use crate::doorbell::protocol::Waker;
+use crate::doorbell::release::Releases;
 use crate::doorbell::strategy::Spin;
 use crate::end::End;
 use crate::error::Disconnect;
@@ -45,12 +50,15 @@ use crate::sys::fork::Epoch;
 use liveness::Sockets;
 
 pub(crate) use bells::bounded;
-pub(crate) use send::Blocked;
+pub use exclusive::Exclusive;
+pub(crate) use room::Blocked;
 pub use send::Patience;
 
 /// A connection to one peer. Shared by all threads that send to it.
 pub struct Link {
     id: u64,
+    /// Unlike the id, no other link of this process has it.
+    serial: u64,
     role: Role,
     credentials: Credentials,
     epoch: Epoch,
@@ -93,8 +101,12 @@ pub struct Link {
     inline_limit: usize,
     arena_idle: Duration,
 
+    /// Who waits until the guard of the ring is let go.
+    releases: Releases,
+
     space_spin: Spin,
     reply_spin: Spin,
+    guard_spin: Spin,
 
     sockets: Sockets,
     port: Weak<PortCore>,
@@ -113,6 +125,7 @@ impl Link {
         let producer = Producer::new(own.ring(), PeerHead::new(Arc::clone(&peer)), own.key());
         let link = Arc::new_cyclic(|me| Self {
             id: renderer_id,
+            serial: LINKS.fetch_add(1, Ordering::Relaxed),
             role,
             credentials,
             epoch: Epoch::current(),
@@ -141,6 +154,8 @@ impl Link {
             arena_idle: config.arena_idle.max(LEAST_IDLE),
             space_spin: Spin::new(config.wait),
             reply_spin: Spin::new(config.wait),
+            guard_spin: Spin::new(config.wait),
+            releases: Releases::new(),
             sockets: Sockets::new(admitted),
             port: Arc::downgrade(port),
             me: Weak::clone(me),
@@ -232,6 +247,8 @@ impl Link {
     }
 }
 
+/// How many links this process has had.
+static LINKS: AtomicU64 = AtomicU64::new(0);
 /// Extents are looked after no more often than this.
 const LEAST_IDLE: Duration = Duration::from_millis(10);
 
@@ -260,7 +277,7 @@ macro_rules! refusal_into {
         }
     )*};
 }
-refusal_into!(SendError, CallError, ReplyError);
+refusal_into!(SendError, CallError, ReplyError, ExclusiveError);
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -145,7 +145,7 @@ impl Link {
 
     fn publish_number(&self, kind: u8, number: u64) -> bool {
         let header = Header { channel: 0, kind, flags: 0 };
-        self.publish(&Outgoing { header, prefix: &[], payload: &number.to_le_bytes() }).is_ok()
+        self.publish(&mut &self.producer, &Outgoing { header, prefix: &[], payload: &number.to_le_bytes() }).is_ok()
     }
 
     /// Has [`sweep`](Self::sweep) run in a while; whether it will.

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use memit_ringbuf::{ClaimError, Header, reached};
 use rustix::io::Errno;
 
 use super::Link;
+use super::exclusive::Claims;
+use super::room::{Blocked, Room};
 use crate::channels::{Announced, MAX_CHANNEL_NAME, MAX_CHANNELS, UnderWay};
-use crate::doorbell::protocol::{Kinds, arm_shared};
 use crate::error::{Disconnect, SendError};
 use crate::frame::{ANNOUNCE, CALL, Content, MESSAGE, MORE, Outgoing, Parcel};
-use crate::payload::arena::{NoMemory, Seen};
+use crate::payload::arena::NoMemory;
 use crate::payload::loan::{Loan, Staged};
 use crate::payload::location::Location;
 use crate::sys::barrier;
@@ -48,34 +49,6 @@ pub(super) enum Offer {
     Ended(Disconnect),
 }
 
-/// What a sender without space waits for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Room {
-    /// That the peer has consumed our ring up to this position.
-    Ring(u64),
-    /// That the peer gives payload memory back, or this side takes some back.
-    Arena(Seen),
-    /// Nothing that anybody tells: it is to be tried again at this instant.
-    Later(Instant),
-}
-
-/// When to try again what nobody tells of.
-const RETRY: Duration = Duration::from_millis(1);
-
-impl Room {
-    fn later() -> Self {
-        Self::Later(Instant::now() + RETRY)
-    }
-
-    /// The end of a wait for this.
-    pub(crate) fn bounded(self, deadline: Option<Instant>) -> Option<Instant> {
-        match self {
-            Self::Later(at) => Some(deadline.map_or(at, |deadline| deadline.min(at))),
-            Self::Ring(_) | Self::Arena(_) => deadline,
-        }
-    }
-}
-
 /// The backlog waits.
 struct Stuck {
     /// For what.
@@ -90,35 +63,6 @@ pub(super) struct NoSpace {
     len: usize,
 }
 
-/// What the backlog waits for: the frames in it, and the answers.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Blocked([Option<Room>; 3]);
-
-impl Blocked {
-    pub(crate) fn is_clear(self) -> bool {
-        self.rooms().next().is_none()
-    }
-
-    fn rooms(self) -> impl Iterator<Item = Room> {
-        self.0.into_iter().flatten()
-    }
-
-    /// The end of a wait for any of it.
-    pub(crate) fn bounded(self, deadline: Option<Instant>) -> Option<Instant> {
-        self.rooms().fold(deadline, |deadline, room| room.bounded(deadline))
-    }
-
-    /// Says in our outbox that the dispatching thread sleeps until there is room.
-    pub(crate) fn arm(self, link: &Link, kinds: Kinds) {
-        self.rooms().for_each(|room| link.arm_room(room, kinds));
-    }
-
-    /// Whether there may be room for any of it.
-    pub(crate) fn may_go_on(self, link: &Link) -> bool {
-        self.rooms().any(|room| link.has_room(room))
-    }
-}
-
 impl Link {
     /// Sends a message on an announced channel.
     ///
@@ -130,11 +74,11 @@ impl Link {
         if payload.len() <= self.inline_limit
             && self.is_usable()
             && self.backlog.is_empty()
-            && self.publish(&frame).is_ok()
+            && self.publish(&mut &self.producer, &frame).is_ok()
         {
             return Ok(());
         }
-        self.transmit(&mut Parcel::message(channel, payload), patience)
+        self.transmit(&mut &self.producer, &mut Parcel::message(channel, payload), patience)
     }
 
     /// Sends a message that was written to a loan of this link.
@@ -149,7 +93,7 @@ impl Link {
             return Err(refusal.into());
         }
         let content = self.stage(loan).map_err(SendError::NoMemory)?;
-        self.transmit(&mut Parcel::message(channel, content), patience)
+        self.transmit(&mut &self.producer, &mut Parcel::message(channel, content), patience)
     }
 
     /// Memory for a message of `len` bytes, to be written where the peer will read it.
@@ -197,19 +141,31 @@ impl Link {
     /// # Panics
     /// If the channel's number is not below [`MAX_CHANNELS`].
     pub fn announce(&self, announced: &Announced<'_>, patience: Patience) -> Result<(), SendError> {
+        self.announce_by(&mut &self.producer, announced, patience)
+    }
+
+    /// [`announce`](Self::announce), with the claims of `ring`.
+    pub(super) fn announce_by<R: Claims>(
+        &self,
+        ring: &mut R,
+        announced: &Announced<'_>,
+        patience: Patience,
+    ) -> Result<(), SendError> {
         assert!(announced.channel < MAX_CHANNELS, "channel number {} is not below {MAX_CHANNELS}", announced.channel);
         loop {
-            if let Some(refusal) = self.refusal() {
-                return Err(refusal.into());
-            }
+            self.admit::<R>()?;
             // The lock is not held while this thread waits: the dispatching thread may want to announce, too.
-            let Some(full) = self.offer_announcement(announced)? else { return Ok(()) };
+            let Some(full) = self.offer_announcement(ring, announced)? else { return Ok(()) };
             self.await_space(full, patience)?;
         }
     }
 
     /// Sends what is left of the announcement that is under way, if any, and then this one, as far as there is space.
-    fn offer_announcement(&self, announced: &Announced<'_>) -> Result<Option<NoSpace>, SendError> {
+    fn offer_announcement<R: Claims>(
+        &self,
+        ring: &mut R,
+        announced: &Announced<'_>,
+    ) -> Result<Option<NoSpace>, SendError> {
         let most = self.max_inline();
         let mut under_way = self.channels.lock();
         while !self.channels.contains(announced.channel) {
@@ -225,7 +181,7 @@ impl Link {
                 let flags = if more { MORE } else { 0 };
                 let header = Header { channel: current.channel, kind: ANNOUNCE, flags };
                 let len = piece.len();
-                if let Some(full) = self.offer_or_queue(&mut Parcel::new(header, piece))? {
+                if let Some(full) = self.offer_or_queue(ring, &mut Parcel::new(header, piece))? {
                     return Ok(Some(full));
                 }
                 current.advance(len);
@@ -246,8 +202,8 @@ impl Link {
 
     /// Claims, writes, publishes, rings.
     #[inline(always)]
-    pub(super) fn publish(&self, frame: &Outgoing<'_>) -> Result<(), ClaimError> {
-        let mut claim = self.producer.try_claim(frame.len())?;
+    pub(super) fn publish<R: Claims>(&self, ring: &mut R, frame: &Outgoing<'_>) -> Result<(), ClaimError> {
+        let mut claim = ring.try_claim(frame.len())?;
         if !frame.prefix.is_empty() {
             claim.write(0, frame.prefix);
         }
@@ -259,36 +215,47 @@ impl Link {
 
     /// Sends a frame behind what waits in the backlog, by `patience`.
     #[cold]
-    fn transmit(&self, parcel: &mut Parcel<'_>, patience: Patience) -> Result<(), SendError> {
-        if patience == Patience::Now && self.would_copy_in_vain(parcel) {
-            return Err(SendError::Full { len: parcel.len() });
-        }
+    pub(super) fn transmit<R: Claims>(
+        &self,
+        ring: &mut R,
+        parcel: &mut Parcel<'_>,
+        patience: Patience,
+    ) -> Result<(), SendError> {
         loop {
-            if let Some(refusal) = self.refusal() {
-                return Err(refusal.into());
+            self.admit::<R>()?;
+            if patience == Patience::Now && self.would_copy_in_vain(ring, parcel) {
+                return Err(SendError::Full { len: parcel.len() });
             }
-            let Some(full) = self.offer_or_queue(parcel)? else { return Ok(()) };
+            let Some(full) = self.offer_or_queue(ring, parcel)? else { return Ok(()) };
             self.await_space(full, patience)?;
+        }
+    }
+
+    /// Says what stands in the way of every send by this thread.
+    fn admit<R: Claims>(&self) -> Result<(), SendError> {
+        match self.refusal() {
+            Some(refusal) => Err(refusal.into()),
+            None if R::ARE_SHARED && self.is_held_here() => Err(SendError::WouldDeadlock),
+            None => Ok(()),
         }
     }
 
     /// Whether a message is to be copied to where the peer will read it, and then there is no space to say where. Whoever
     /// waits or queues up needs the copy later, so this is for those who do neither.
-    fn would_copy_in_vain(&self, parcel: &Parcel<'_>) -> bool {
+    fn would_copy_in_vain<R: Claims>(&self, ring: &mut R, parcel: &Parcel<'_>) -> bool {
         let is_copied = matches!(parcel.content, Content::Bytes(_))
             && parcel.len() > self.max_inline()
             && parcel.len() <= self.max_message();
         is_copied
-            && self.is_usable()
             && !thread::dispatches(self.port_token)
-            && matches!(self.producer.check_room(Location::MOST_BYTES), Err(ClaimError::Full { .. }))
+            && matches!(ring.check_room(Location::MOST_BYTES), Err(ClaimError::Full { .. } | ClaimError::Held))
     }
 
     /// Offers a frame to the ring; the dispatching thread's goes to the backlog when there is no space. Says if the
     /// thread may wait for some.
-    pub(super) fn offer_or_queue(&self, parcel: &mut Parcel<'_>) -> Result<Option<NoSpace>, SendError> {
+    fn offer_or_queue<R: Claims>(&self, ring: &mut R, parcel: &mut Parcel<'_>) -> Result<Option<NoSpace>, SendError> {
         let len = parcel.len();
-        match self.offer(parcel) {
+        match self.offer(ring, parcel) {
             Offer::Sent => Ok(None),
             Offer::TooLarge { max } => Err(SendError::TooLarge { len, max }),
             Offer::NoMemory(text) => Err(SendError::NoMemory(text)),
@@ -324,28 +291,28 @@ impl Link {
 
     /// Offers a frame to the ring behind the backlog, without waiting. Until it was sent the parcel can be offered
     /// again.
-    pub(super) fn offer(&self, parcel: &mut Parcel<'_>) -> Offer {
+    pub(super) fn offer<R: Claims>(&self, ring: &mut R, parcel: &mut Parcel<'_>) -> Offer {
         // The backlog's frames were checked when they came; a frame that never goes must not wait behind them.
         let max = self.max_message();
         if matches!(parcel.header.kind, MESSAGE | CALL) && parcel.len() > max {
             return Offer::TooLarge { max };
         }
-        if let Err(stuck) = self.flush_frames() {
+        if let Err(stuck) = self.flush_frames(ring) {
             if stuck.wants_memory {
                 // It may be the memory that this frame holds, which must not wait for who waits for it.
                 parcel.content.unstage();
             }
             return Offer::Full(stuck.room);
         }
-        self.publish_parcel(parcel)
+        self.publish_parcel(ring, parcel)
     }
 
     /// Publishes a frame, its payload in the ring if it fits there, and else where the peer will find it.
-    fn publish_parcel(&self, parcel: &mut Parcel<'_>) -> Offer {
+    fn publish_parcel<R: Claims>(&self, ring: &mut R, parcel: &mut Parcel<'_>) -> Offer {
         if let Content::Bytes(bytes) = &parcel.content {
             let frame = Outgoing { header: parcel.header, prefix: parcel.prefix(), payload: bytes };
             if frame.len() <= self.max_inline() {
-                return match self.publish(&frame) {
+                return match self.publish(ring, &frame) {
                     Ok(()) => Offer::Sent,
                     Err(refused) => self.offer_without_claim(&refused),
                 };
@@ -355,7 +322,7 @@ impl Link {
                 Err(why) => return self.offer_without_memory(why),
             }
         }
-        self.publish_staged(parcel)
+        self.publish_staged(ring, parcel)
     }
 
     /// Leaves frames of padding: claims that were given up.
@@ -366,7 +333,7 @@ impl Link {
     }
 
     /// Claims, has the peer get the descriptor if it needs one, and publishes where the payload lies.
-    fn publish_staged(&self, parcel: &mut Parcel<'_>) -> Offer {
+    fn publish_staged<R: Claims>(&self, ring: &mut R, parcel: &mut Parcel<'_>) -> Offer {
         let Content::Staged(staged) = &parcel.content else { return Offer::Sent };
         if let Err(error) = staged.pass_extent(|number, kind, memory| self.pass(number, kind, memory)) {
             return self.offer_without_descriptor(error);
@@ -374,7 +341,7 @@ impl Link {
         crash_point!("frame-of-memory-before");
         let (location, prefix) = (staged.location(), parcel.prefix());
         let encoded = location.encode();
-        let mut claim = match self.producer.try_claim(prefix.len() + encoded.as_slice().len()) {
+        let mut claim = match ring.try_claim(prefix.len() + encoded.as_slice().len()) {
             Ok(claim) => claim,
             Err(refused) => return self.offer_without_claim(&refused),
         };
@@ -406,8 +373,8 @@ impl Link {
                 self.disconnect(Disconnect::violation(found));
                 Offer::Ended(self.ended().unwrap_or(Disconnect::Died))
             }
-            // Held by an exclusive guard, for which there is no position to wait for.
-            _ => Offer::Full(Room::Ring(self.peer.load_head())),
+            // Held, then.
+            _ => Offer::Full(Room::Guard),
         }
     }
 
@@ -439,13 +406,13 @@ impl Link {
     }
 
     /// Sends what frames wait in the backlog; what would make space for the first, if any of them has to wait on.
-    fn flush_frames(&self) -> Result<(), Stuck> {
+    fn flush_frames<R: Claims>(&self, ring: &mut R) -> Result<(), Stuck> {
         if self.backlog.is_empty() {
             return Ok(());
         }
         let mut queue = self.backlog.lock();
         while let Some(front) = queue.front() {
-            let room = match self.publish_parcel(front) {
+            let room = match self.publish_parcel(ring, front) {
                 Offer::Sent | Offer::TooLarge { .. } => {
                     crash_point!("backlog-sent");
                     queue.pop();
@@ -469,7 +436,7 @@ impl Link {
 
     /// Sends what waits in the backlog, frames and answers, as far as there is room.
     pub(crate) fn flush(&self) -> Blocked {
-        let frames = self.flush_frames().err().map(|stuck| stuck.room);
+        let frames = self.flush_frames(&mut &self.producer).err().map(|stuck| stuck.room);
         let [arena, later] = self.flush_answers();
         Blocked([frames, arena, later])
     }
@@ -477,41 +444,6 @@ impl Link {
     /// Whether anything waits in the backlog.
     pub(crate) fn has_backlog(&self) -> bool {
         !self.backlog.is_empty() || !self.unsent_answers.is_empty()
-    }
-
-    /// Waits until there may be room, or `crossing`, or the connection's end, or the deadline.
-    pub(super) fn wait_for_room(&self, room: Room, deadline: Option<Instant>, crossing: impl Fn() -> bool) {
-        self.arena.own_room().wait(|| {
-            self.wait(
-                &self.space_spin,
-                self.peer.space_bell(),
-                room.bounded(deadline),
-                || self.arm_room(room, Kinds::FUTEX),
-                || self.has_room(room) || crossing(),
-            );
-        });
-    }
-
-    /// Says in our outbox that somebody sleeps until there is room. The same bell rings for both kinds of it.
-    fn arm_room(&self, room: Room, kinds: Kinds) {
-        match room {
-            Room::Ring(wanted) => self.arm_space(wanted, kinds),
-            Room::Arena(_) => {
-                arm_shared(self.own.blocks_armed(), kinds);
-                crash_point!("blocks-armed");
-            }
-            Room::Later(_) => {}
-        }
-    }
-
-    /// Whether there may be room, as far as the peer has told.
-    #[inline]
-    fn has_room(&self, room: Room) -> bool {
-        match room {
-            Room::Ring(wanted) => self.has_space_at(wanted),
-            Room::Arena(seen) => self.arena.has_changed(seen),
-            Room::Later(at) => Instant::now() >= at,
-        }
     }
 
     /// Remembers how far the dispatching thread has consumed.

@@ -15,7 +15,7 @@ use crate::link::Link;
 use crate::payload::kept::{Kept, Origin};
 use crate::rendezvous::Role;
 use crate::sys::epoll::Readiness;
-use crate::thread::Dispatching;
+use crate::thread::Marked;
 
 /// Frames of one peer per turn, so that none holds up the others.
 const TURN: usize = 64;
@@ -74,7 +74,7 @@ pub trait Handler {
 pub struct Dispatch<'a> {
     pub(super) core: &'a Arc<PortCore>,
     pub(super) dispatcher: MutexGuard<'a, Dispatcher>,
-    _here: Dispatching,
+    _here: Marked,
     /// Dropped behind the dispatcher, which is free by then.
     _last: LetGo<'a>,
 }
@@ -127,7 +127,7 @@ impl Default for Dispatcher {
 }
 
 impl<'a> Dispatch<'a> {
-    pub(super) fn new(core: &'a Arc<PortCore>, dispatcher: MutexGuard<'a, Dispatcher>, here: Dispatching) -> Self {
+    pub(super) fn new(core: &'a Arc<PortCore>, dispatcher: MutexGuard<'a, Dispatcher>, here: Marked) -> Self {
         Self { core, dispatcher, _here: here, _last: LetGo(core) }
     }
 

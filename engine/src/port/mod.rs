@@ -29,7 +29,7 @@ use crate::link::Link;
 use crate::rendezvous::{self, AdmitSink, Admitted, BindError, ConnectError, Listening, Role};
 use crate::sys::epoll::Epoll;
 use crate::sys::fork::{Epoch, ForkFd};
-use crate::thread::{self, Dispatching};
+use crate::thread::{self, Marked};
 use crate::watcher;
 use dispatch::Dispatcher;
 
@@ -140,7 +140,7 @@ impl Port {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Err(Busy),
         };
-        Ok(Dispatch::new(core, dispatcher, Dispatching::begin(core.token)))
+        Ok(Dispatch::new(core, dispatcher, Marked::dispatching(core.token)))
     }
 
     /// Whether the current thread is the one that dispatches, here or further up its stack.

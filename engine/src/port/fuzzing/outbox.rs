@@ -16,7 +16,7 @@ use crate::outbox::fuzzing::{Area, GEOMETRY};
 use crate::rendezvous::Role;
 use crate::sys::memfd;
 use crate::sys::socket::{self, MemoryKind};
-use crate::thread::Dispatching;
+use crate::thread::Marked;
 
 #[derive(Arbitrary, Debug)]
 struct Case {
@@ -225,7 +225,7 @@ fn call(rig: &Rig, len: usize, dispatching: bool, calls: &mut u64) {
     if !announced || !rig.link.is_connected() {
         return;
     }
-    let _here = dispatching.then(|| Dispatching::begin(rig.core.token()));
+    let _here = dispatching.then(|| Marked::dispatching(rig.core.token()));
     *calls += 1;
     let mut reply = AlignedBytes::new();
     match rig.link.call(OURS.channel, &vec![5; len], Some(Instant::now()), &mut reply) {
