@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 
 #[doc(inline)]
 pub use memit_engine::{
-    BindError, Busy, ConnectError, CreateError, Disconnect, HeaderField, HeaderRefused, InvalidConfig, MemoryRefused,
-    NameInvalid, NameProblem, OutboxRejected, RefusalCode, RuntimeDirError,
+    BindError, Busy, ConnectError, CreateError, Disconnect, ExclusiveError, HeaderField, HeaderRefused, InvalidConfig,
+    MemoryRefused, NameInvalid, NameProblem, OutboxRejected, RefusalCode, RuntimeDirError,
 };
 
 use crate::{EncodeError, Failure, Peer};
@@ -17,14 +17,21 @@ use crate::{EncodeError, Failure, Peer};
 pub enum SendError {
     /// No space now: in the ring or, for a large message, in the shared memory beside it for
     /// [`try_send`](crate::Sender::try_send) and [`broadcast`](crate::IpcMain::broadcast); in the queue behind the ring
-    /// or in that memory for whoever sends from the dispatching thread.
-    #[error("the peer has not made space for {len} more bytes; send again later, or send less")]
+    /// or in that memory for whoever sends from the dispatching thread. Or another thread has the
+    /// way to the peer [to itself](crate::Sender::exclusive).
+    #[error(
+        "there is no way for {len} bytes now: the peer has not made space for more, or another thread holds the \
+         exclusive guard; send again later, or send less"
+    )]
     Full {
         /// The message's length in bytes.
         len: usize,
     },
-    /// No space until the deadline.
-    #[error("the peer made no space for {len} bytes in time; it may be slow or stopped")]
+    /// No space until the deadline, or another thread had the way to the peer to itself until then.
+    #[error(
+        "there was no way for {len} bytes in time: the peer made no space, being slow or stopped, or another thread held \
+         the exclusive guard"
+    )]
     Timeout {
         /// The message's length in bytes.
         len: usize,
@@ -42,8 +49,12 @@ pub enum SendError {
     /// The system has no memory, no descriptor or no mapping left for a large message. The text says which.
     #[error("no shared memory for the message: {0}")]
     NoMemory(Arc<str>),
-    /// The sending thread is the one that would have to make space.
-    #[error("the ring to the peer is full, and this very thread dispatches the peer; use try_send or another thread")]
+    /// The sending thread is the one that would have to make space, or has the way to the peer
+    /// [to itself](crate::Sender::exclusive) and sends past its guard.
+    #[error(
+        "this thread would wait for itself: it holds the exclusive guard of this connection, so send by the guard; or it \
+         dispatches the peer, whose ring is full, so use try_send or another thread"
+    )]
     WouldDeadlock,
     /// The connection has ended.
     #[error("not sent: {0}")]
@@ -126,9 +137,11 @@ pub enum CallError {
     /// No answer until the deadline. A late one is dropped.
     #[error("no answer arrived in time; the peer may be slow, stopped, or not dispatching")]
     Timeout,
-    /// The caller waits for the callee, which waits for the caller.
+    /// The caller waits for the callee, which waits for the caller. Or the calling thread has the way to the peer
+    /// [to itself](crate::Sender::exclusive).
     #[error(
-        "the other side's dispatching thread waits for this one; call from another thread, or send a message instead"
+        "the other side's dispatching thread waits for this one, so call from another thread, or send a message instead; \
+         or this thread holds the exclusive guard of this connection, so drop that first"
     )]
     WouldDeadlock,
     /// No space for the message, in the queue of the dispatching thread or in the shared memory for large ones.

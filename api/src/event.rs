@@ -15,7 +15,7 @@ use crate::{
     SendError, Sender,
     emitter::dispatch::Logged,
     encode::{self, Encoded},
-    sender::{COPIED, lend},
+    way::{COPIED, lend},
 };
 
 /// One message on its way through the listeners.

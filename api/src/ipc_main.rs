@@ -10,9 +10,8 @@ use std::{
 use memit_engine::{Patience, Port};
 
 use crate::{
-    BindError, Builder, Emitter, EncodeAs, IntoChannel, RunError, SendError, Sender, encode,
-    endpoint::Endpoint,
-    sender::{deliver, outlet},
+    BindError, Builder, Emitter, EncodeAs, IntoChannel, RunError, SendError, Sender, encode, endpoint::Endpoint,
+    sender::outlet, way::Way,
 };
 
 /// The main end of an application: renderers connect to it by its name.
@@ -62,8 +61,8 @@ impl IpcMain {
 
     /// Sends `message` to every renderer, encoding it once. Returns those that it did not reach, and why.
     ///
-    /// It never waits: a renderer without space is among those returned, [`Full`](SendError::Full), and the others have
-    /// the message already. On the thread that dispatches this endpoint, a renderer's space includes that renderer's
+    /// It never waits: a renderer without space, or to which another thread has the way [to itself](Sender::exclusive), is
+    /// among those returned, [`Full`](SendError::Full), and the others have the message already. On the thread that dispatches this endpoint, a renderer's space includes that renderer's
     /// queue, whose bound is [`backlog_limit`](Builder::backlog_limit).
     #[must_use = "the renderers that the message did not reach are returned"]
     pub fn broadcast<C, M>(&self, channel: C, message: &M) -> Vec<(Sender, SendError)>
@@ -79,7 +78,10 @@ impl IpcMain {
         let encoded = encode::with_encoded::<C::Message, M, _>(message, |bytes| {
             let outlet = outlet(outgoing, &channel)?;
             let failed = links.iter().filter_map(|link| {
-                let error = deliver(link, outlet, bytes, Patience::Now).err()?;
+                let mut way = &**link;
+                let sent = Way::announce(&mut way, outlet, Patience::Now)
+                    .and_then(|()| Way::send(&mut way, outlet.id, bytes, Patience::Now));
+                let error = sent.err()?;
                 Some((sender(link), error))
             });
             Ok::<_, SendError>(failed.collect())

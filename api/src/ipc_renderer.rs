@@ -10,8 +10,8 @@ use std::{
 use memit_engine::Port;
 
 use crate::{
-    Builder, CallError, ConnectError, Emitter, EncodeAs, IntoChannel, Reply, RunError, SendError, Sender,
-    endpoint::Endpoint,
+    Builder, CallError, ChannelSender, ConnectError, Emitter, EncodeAs, Exclusive, IntoChannel, Reply, RunError,
+    SendError, Sender, endpoint::Endpoint, error::ExclusiveError,
 };
 
 /// One renderer of an application, connected to its main.
@@ -110,6 +110,16 @@ impl IpcRenderer {
         M: EncodeAs<C::Message> + ?Sized,
     {
         self.main.send_sync_timeout(channel, message, timeout)
+    }
+
+    /// Looks `channel` up once, for many messages on it; see [`Sender::to`].
+    pub fn to<C: IntoChannel>(&self, channel: C) -> Result<ChannelSender<C::Message>, SendError> {
+        self.main.to(channel)
+    }
+
+    /// Takes the way to the main for this thread alone, to send a stream of messages; see [`Sender::exclusive`].
+    pub fn exclusive(&self) -> Result<Exclusive<'_>, ExclusiveError> {
+        self.main.exclusive()
     }
 
     /// Dispatches until [`shutdown`](Self::shutdown) or until the main has closed the connection, sleeping while there

@@ -72,6 +72,7 @@
 //! | declare what travels | [`#[memit::message]`](macro@message), [`Channel`], [`Payload`], [`args!`], [`Value`] |
 //! | listen | [`Emitter`], [`Event`], [`Retained`], [`ListenerId`] |
 //! | send and call | [`Sender`], [`EncodeAs`], [`Loan`], [`Reply`] |
+//! | send many messages | [`ChannelSender`], [`Exclusive`] |
 //! | know who and why | [`Peer`], [`Disconnect`], [`DispatchError`], and what can go wrong in [`error`] |
 //! | set how to wait and whom to trust | [`WaitStrategy`], [`Trust`] |
 //!
@@ -83,11 +84,13 @@ extern crate self as memit;
 
 mod builder;
 mod channel;
+mod channel_sender;
 mod emitter;
 pub mod encode;
 mod endpoint;
 pub mod error;
 mod event;
+mod exclusive;
 mod failure;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -107,6 +110,7 @@ pub mod schema;
 mod sender;
 mod trust;
 pub mod value;
+mod way;
 
 #[doc(inline)]
 pub use memit_engine::{Credentials, WaitStrategy};
@@ -118,13 +122,15 @@ pub use rkyv;
 pub use crate::{
     builder::Builder,
     channel::{Channel, IntoChannel},
+    channel_sender::ChannelSender,
     emitter::{Emitter, ListenerId},
     encode::{EncodeAs, EncodeError},
     error::{
-        BindError, Busy, CallError, ChannelError, ConnectError, Disconnect, DispatchError, ReturnError, RunError,
-        SendError,
+        BindError, Busy, CallError, ChannelError, ConnectError, Disconnect, DispatchError, ExclusiveError, ReturnError,
+        RunError, SendError,
     },
     event::Event,
+    exclusive::{ChannelExclusive, Exclusive},
     failure::{Failure, Outcome, ok},
     ipc_main::{IpcMain, WeakIpcMain},
     ipc_renderer::{IpcRenderer, WeakIpcRenderer},

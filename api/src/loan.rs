@@ -9,7 +9,7 @@ use std::{
 use memit_engine::{Link, Patience};
 use zerocopy::FromBytes;
 
-use crate::{Plain, SendError, outgoing::Outlet, payload::plain, sender::announce};
+use crate::{Plain, SendError, outgoing::Outlet, payload::plain, way::Way};
 
 /// Memory that [`Sender::loan`](crate::Sender::loan) lent for a message, a slice of `P`.
 ///
@@ -51,7 +51,7 @@ impl<'s, P: Plain> Loan<'s, P> {
         if self.link.is_forked() {
             return Err(SendError::Forked);
         }
-        announce(self.link, self.outlet, Patience::ByPolicy)?;
+        Way::announce(&mut &*self.link, self.outlet, Patience::ByPolicy)?;
         Ok(self.link.send_loan(self.outlet.id, self.memory, Patience::ByPolicy)?)
     }
 }

@@ -9,14 +9,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memit_engine::{AlignedBytes, Announced, Kept, Link, Patience};
+use memit_engine::{AlignedBytes, Kept, Link, Patience};
 
 use crate::{
-    CallError, ChannelError, EncodeAs, EncodeError, IntoChannel, Loan, Payload, Peer, Plain, Reply, SendError,
+    CallError, ChannelError, ChannelSender, EncodeAs, IntoChannel, Loan, Peer, Plain, Reply, SendError,
     emitter::table::Signature,
-    encode::{self, Bound, Encoded},
+    encode::{self, Encoded},
+    error::ExclusiveError,
+    exclusive::Exclusive,
     outgoing::{Outgoing, Outlet},
     reply::{Buffer, Bytes},
+    way::{self, COPIED, Way, lend},
 };
 
 /// Sends messages and calls to one peer.
@@ -40,9 +43,10 @@ impl Sender {
 
     /// Sends `message` on `channel`. It does not wait for the peer to have read it.
     ///
-    /// Without space in the ring it waits until the peer has made some; the thread that dispatches this endpoint never
-    /// waits: its messages go to a queue whose bound is [`backlog_limit`](crate::Builder::backlog_limit), and past that
-    /// the send is [`SendError::Full`].
+    /// Without space in the ring it waits until the peer has made some, and while another thread has the way to the peer
+    /// [to itself](Self::exclusive), until it lets go. The thread that dispatches this endpoint never waits: its messages
+    /// go to a queue whose bound is [`backlog_limit`](crate::Builder::backlog_limit), and past that the send is
+    /// [`SendError::Full`].
     pub fn send<C, M>(&self, channel: C, message: &M) -> Result<(), SendError>
     where
         C: IntoChannel,
@@ -99,6 +103,26 @@ impl Sender {
         M: EncodeAs<C::Message> + ?Sized,
     {
         self.call_by(channel, message, until(timeout))
+    }
+
+    /// Looks `channel` up once, and announces it to the peer, for many messages on it.
+    ///
+    /// Without space for the announcement it waits, or not, as [`send`](Self::send) does.
+    pub fn to<C: IntoChannel>(&self, channel: C) -> Result<ChannelSender<C::Message>, SendError> {
+        if self.link.is_forked() {
+            return Err(SendError::Forked);
+        }
+        let outlet = self.outlet(&channel)?;
+        Way::announce(&mut &*self.link, outlet, Patience::ByPolicy)?;
+        Ok(ChannelSender::new(self.clone(), outlet.id))
+    }
+
+    /// Takes the way to the peer for this thread alone, to send a stream of messages; see [`Exclusive`].
+    ///
+    /// While another thread has it, this waits; the thread that dispatches this endpoint never waits, and gets
+    /// [`Held`](ExclusiveError::Held).
+    pub fn exclusive(&self) -> Result<Exclusive<'_>, ExclusiveError> {
+        Ok(Exclusive::new(self.link.exclusive()?, &self.outgoing))
     }
 
     /// Who is at the other end.
@@ -176,14 +200,12 @@ impl Sender {
         if self.link.is_forked() {
             return Err(SendError::Forked);
         }
-        let sent = encode::with_encoded_or_sized::<C::Message, M, _>(message, COPIED, |bytes| {
+        let mut way = &*self.link;
+        way::send::<C::Message, M, _>(&mut way, message, patience, |way| {
             let outlet = outlet(&self.outgoing, &channel)?;
-            deliver(&self.link, outlet, bytes, patience)
-        })?;
-        match sent {
-            Encoded::Whole(sent) => sent,
-            Encoded::Sized(len) => self.send_large(&channel, message, len, patience),
-        }
+            way.announce(outlet, patience)?;
+            Ok(outlet.id)
+        })
     }
 
     /// What `channel` is sent as, for what is rare.
@@ -191,22 +213,6 @@ impl Sender {
     #[inline(never)]
     fn outlet<C: IntoChannel>(&self, channel: &C) -> Result<&Outlet, ChannelError> {
         outlet(&self.outgoing, channel)
-    }
-
-    /// Sends a message whose encoding takes `len` bytes.
-    #[cold]
-    #[inline(never)]
-    fn send_large<C, M>(&self, channel: &C, message: &M, len: usize, patience: Patience) -> Result<(), SendError>
-    where
-        C: IntoChannel,
-        M: EncodeAs<C::Message> + ?Sized,
-    {
-        let outlet = self.outlet(channel)?;
-        announce(&self.link, outlet, patience)?;
-        if let Some(loan) = lend(&self.link, message, len)? {
-            return Ok(self.link.send_loan(outlet.id, loan, patience)?);
-        }
-        encode::with_encoded(message, |bytes| Ok(self.link.send(outlet.id, bytes, patience)?))?
     }
 
     fn call_by<C, M>(&self, channel: C, message: &M, deadline: Option<Instant>) -> Result<Reply<C::Return>, CallError>
@@ -238,7 +244,7 @@ impl Sender {
         reply: &mut AlignedBytes,
     ) -> Result<Option<Kept>, CallError> {
         let outlet = outlet(&self.outgoing, channel)?;
-        announce(&self.link, outlet, before(deadline))?;
+        Way::announce(&mut &*self.link, outlet, before(deadline))?;
         Ok(self.link.call(outlet.id, bytes, deadline, reply)?)
     }
 
@@ -258,7 +264,7 @@ impl Sender {
         M: EncodeAs<C::Message> + ?Sized,
     {
         let outlet = self.outlet(channel)?;
-        announce(&self.link, outlet, before(deadline))?;
+        Way::announce(&mut &*self.link, outlet, before(deadline))?;
         if let Some(loan) = lend(&self.link, message, len)? {
             return Ok(self.link.call_loan(outlet.id, loan, deadline, reply)?);
         }
@@ -303,45 +309,6 @@ pub(crate) fn outlet<'o, C: IntoChannel>(outgoing: &'o Outgoing, channel: &C) ->
     outgoing.outlet(channel.key(), channel.name(), types::<C>(), Signature::of::<C>)
 }
 
-/// Sends an encoded message, its announcement before it if the peer has not had it yet.
-#[inline]
-pub(crate) fn deliver(link: &Link, outlet: &Outlet, bytes: &[u8], patience: Patience) -> Result<(), SendError> {
-    announce(link, outlet, patience)?;
-    Ok(link.send(outlet.id, bytes, patience)?)
-}
-
-/// Encodes a message that takes `len` bytes to where the peer will read it. `None` if that is not to be had at once, or
-/// not worth it: the bytes are then copied there from this side's own memory, now or when there is room.
-pub(crate) fn lend<T, M>(link: &Link, message: &M, len: usize) -> Result<Option<memit_engine::Loan>, EncodeError>
-where
-    T: Payload + ?Sized,
-    M: EncodeAs<T> + ?Sized,
-{
-    if len <= link.max_inline() || len > link.max_block() {
-        return Ok(None);
-    }
-    let Ok(mut loan) = link.loan(len, Patience::Now) else { return Ok(None) };
-    encode::encode_to(message, &mut loan)?;
-    Ok(Some(loan))
-}
-
-/// What is encoded to the thread's buffer and copied from there. Beyond the first number of bytes, which is what fits a
-/// frame of the ring's default size, a piece of the second number or more ends that: the rest is only counted, and the
-/// message encoded a second time, to where the peer reads it. Bulk in one piece costs nothing to count, and is then
-/// copied once instead of twice; many small pieces cost more to encode again than to copy.
-pub(crate) const COPIED: Bound = Bound::new(32 << 10, 1 << 10);
-
-#[inline]
-pub(crate) fn announce(link: &Link, outlet: &Outlet, patience: Patience) -> Result<(), SendError> {
-    if link.is_announced(outlet.id) {
-        return Ok(());
-    }
-    let Outlet { id, name, signature, .. } = outlet;
-    let announced =
-        Announced { channel: *id, name, message: &signature.message, reply: &signature.reply, error: &signature.error };
-    Ok(link.announce(&announced, patience)?)
-}
-
 /// One id for the three types of a channel, whatever its name.
 #[inline]
 fn types<C: IntoChannel>() -> TypeId {
@@ -353,6 +320,6 @@ fn before(deadline: Option<Instant>) -> Patience {
 }
 
 /// The end of a wait that begins now; `None` if that is beyond what the clock can show.
-fn until(timeout: Duration) -> Option<Instant> {
+pub(crate) fn until(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout)
 }

@@ -101,6 +101,8 @@ fn child_process() {
     match role.as_str() {
         "main" => main_side(&dir),
         "renderer" => renderer_side(&dir),
+        "hearing" => hearing_side(&dir),
+        "streaming" => streaming_side(&dir),
         "allocating" => {
             count_system_calls();
             let before = ALLOCATIONS.get();
@@ -175,6 +177,79 @@ fn renderer_side(dir: &str) {
     let before = ALLOCATIONS.get();
     rounds(ROUNDS);
     report(before);
+}
+
+/// Messages of one burst.
+const BURST: u64 = 10;
+
+/// Hears what the other side streams.
+fn hearing_side(dir: &str) {
+    let main = IpcMain::builder().runtime_dir(dir).wait(WaitStrategy::Spin).bind("app").unwrap();
+    let heard = Arc::new(AtomicU64::new(0));
+    for channel in [TICK, TOCK] {
+        let heard = Arc::clone(&heard);
+        main.on(channel, move |_, tick| {
+            let before = heard.swap(tick.seq.to_native(), Ordering::Relaxed);
+            assert_eq!(tick.seq, before + 1);
+        });
+    }
+    say("bound");
+    let hear = |until: u64| {
+        while heard.load(Ordering::Relaxed) < until {
+            main.run_once(Duration::MAX).unwrap();
+        }
+    };
+    hear(3 * BURST * WARM_UP);
+    count_system_calls();
+    let before = ALLOCATIONS.get();
+    hear(3 * BURST * (WARM_UP + ROUNDS));
+    report(before);
+}
+
+/// Sends bursts in each way that there is, and waits for space by spinning.
+fn streaming_side(dir: &str) {
+    let renderer = IpcRenderer::builder().runtime_dir(dir).wait(WaitStrategy::Spin).connect("app").unwrap();
+    let ticks = renderer.to(TICK).unwrap();
+    let mut tick = Tick { seq: 0, symbol: SYMBOL.to_owned() };
+    let mut rounds = |count: u64| {
+        for _ in 0..count {
+            let mut guard = renderer.exclusive().unwrap();
+            for _ in 0..BURST {
+                tick.seq += 1;
+                guard.send(TOCK, &tick).unwrap();
+            }
+            drop(guard);
+            let mut guard = ticks.exclusive().unwrap();
+            for _ in 0..BURST {
+                tick.seq += 1;
+                guard.send(&tick).unwrap();
+            }
+            drop(guard);
+            for _ in 0..BURST {
+                tick.seq += 1;
+                ticks.send(&tick).unwrap();
+            }
+        }
+    };
+    rounds(WARM_UP);
+    count_system_calls();
+    let before = ALLOCATIONS.get();
+    rounds(ROUNDS);
+    report(before);
+}
+
+#[test]
+fn a_busy_stream_makes_no_system_call_and_no_allocation_per_message_nor_per_guard() {
+    within_deadline(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run").to_string_lossy().into_owned();
+        let main = Process::start(ENTRY, "hearing", &run);
+        assert_eq!(main.hear().as_deref(), Some("bound"));
+        let renderer = Process::start(ENTRY, "streaming", &run);
+        for side in [renderer, main] {
+            assert_eq!(side.hear().as_deref(), Some("0 allocations, 0 system calls"));
+        }
+    });
 }
 
 #[test]

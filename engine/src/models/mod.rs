@@ -12,6 +12,7 @@
 //! | `replies`  | reply slots: late answers, calls given up, callers that sleep                   |
 //! | `slots`    | callers that wait for a slot                                                    |
 //! | `crossing` | the two dispatching threads call each other                                     |
+//! | `guard`    | threads and a queue that wait until the guard of a ring is let go               |
 //! | `blocks`   | payload memory: read, given back, written again; retired; threads that wait     |
 //! | `end`      | two threads end a connection at once                                            |
 //!
@@ -37,6 +38,8 @@ mod end;
 mod explore;
 #[cfg(test)]
 mod frames;
+#[cfg(test)]
+mod guard;
 #[cfg(test)]
 mod replies;
 #[cfg(test)]
