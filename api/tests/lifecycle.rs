@@ -15,8 +15,8 @@ use std::{
 };
 
 use memit::{
-    BindError, Busy, CallError, Channel, ConnectError, Disconnect, IpcMain, IpcRenderer, RunError, SendError,
-    WaitStrategy,
+    BindError, Busy, CallError, Channel, ConnectError, Disconnect, ExclusiveError, IpcMain, IpcRenderer, RunError,
+    SendError, WaitStrategy,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use support::{
@@ -111,9 +111,15 @@ fn fork_while_the_endpoint_is_busy() {
                 }
             });
         }
+        let notes = renderer.to(NOTE).unwrap();
         for _ in 0..200 {
+            let mut guard = renderer.exclusive().unwrap();
             let ended = fork(|| {
+                assert_eq!(guard.send(NOTE, "from the child"), Err(SendError::Forked));
                 assert_eq!(renderer.send(NOTE, "from the child"), Err(SendError::Forked));
+                assert_eq!(notes.send("from the child"), Err(SendError::Forked));
+                assert_eq!(renderer.to(NOTE).unwrap_err(), SendError::Forked);
+                assert_eq!(renderer.exclusive().unwrap_err(), ExclusiveError::Forked);
                 assert_eq!(renderer.send_sync(ADD, &(1, 2)).unwrap_err(), CallError::Forked);
                 assert_eq!(main.run_once(PATIENCE), Err(RunError::Forked));
                 assert!(!main.off(main.on(NOTE, |_, _| {})));
@@ -124,9 +130,14 @@ fn fork_while_the_endpoint_is_busy() {
                 // SAFETY: the child has one thread, which is here and never comes back to the originals.
                 drop(unsafe { std::ptr::read(&raw const main) });
                 // SAFETY: as above.
+                drop(unsafe { std::ptr::read(&raw const guard) });
+                // SAFETY: as above.
+                drop(unsafe { std::ptr::read(&raw const notes) });
+                // SAFETY: as above.
                 drop(unsafe { std::ptr::read(&raw const renderer) });
             });
             assert_eq!(ended, 0);
+            guard.send(NOTE, "from the parent").unwrap();
         }
         stop.store(true, Ordering::Relaxed);
         assert_eq!(main.event_names()[0], NOTE.name());
