@@ -122,7 +122,7 @@ fn a_listener_streams_more_than_there_is_space_and_answers_its_call() {
         renderer.on(NUMBER, move |_, number| numbers.push(number.to_native()));
         let _main = Running::start(&rig.main);
         assert_eq!(renderer.send_sync(DOUBLE, &21).unwrap(), 42);
-        until(|| renderer.run_once(PATIENCE), || log.len() == COUNT as usize);
+        until(|| renderer.run_once(PATIENCE), || log.len() as u64 == COUNT);
         assert!(log.take().into_iter().eq(0..COUNT));
     });
 }

@@ -163,7 +163,7 @@ fn a_guard_says_whether_there_is_room_and_claims_nothing_by_that() {
     assert!(matches!(guard.check_room(513), Err(ClaimError::TooLarge { .. })));
     guard.try_claim(48).unwrap().abort();
     assert_eq!(guard.check_room(48), Err(ClaimError::Full { wanted: 64 }));
-    assert!(consumer.poll().unwrap().is_none(), "padding alone");
+    while matches!(consumer.poll().unwrap(), Polled::Padding) {}
     consumer.publish_head();
     assert_eq!(guard.check_room(48), Ok(()));
     assert_eq!(guard.tail(), 63 * 64);
