@@ -187,22 +187,30 @@ fn hearing_side(dir: &str) {
     let main = IpcMain::builder().runtime_dir(dir).wait(WaitStrategy::Spin).bind("app").unwrap();
     let heard = Arc::new(AtomicU64::new(0));
     for channel in [TICK, TOCK] {
-        let heard = Arc::clone(&heard);
+        let seen = Arc::clone(&heard);
         main.on(channel, move |_, tick| {
-            let before = heard.swap(tick.seq.to_native(), Ordering::Relaxed);
+            let before = seen.swap(tick.seq.to_native(), Ordering::Relaxed);
             assert_eq!(tick.seq, before + 1);
         });
     }
+    // A call ends each part: the other side stays until everything was heard.
+    let parts = Arc::new(AtomicU64::new(0));
+    let ended = Arc::clone(&parts);
+    main.on(ADD, move |event, sum| {
+        ended.fetch_add(1, Ordering::Relaxed);
+        event.set_return_value(&(sum.0.to_native() + sum.1.to_native()))
+    });
     say("bound");
     let hear = |until: u64| {
-        while heard.load(Ordering::Relaxed) < until {
+        while parts.load(Ordering::Relaxed) < until {
             main.run_once(Duration::MAX).unwrap();
         }
     };
-    hear(3 * BURST * WARM_UP);
+    hear(1);
     count_system_calls();
     let before = ALLOCATIONS.get();
-    hear(3 * BURST * (WARM_UP + ROUNDS));
+    hear(2);
+    assert_eq!(heard.load(Ordering::Relaxed), 3 * BURST * (WARM_UP + ROUNDS));
     report(before);
 }
 
@@ -230,6 +238,7 @@ fn streaming_side(dir: &str) {
                 ticks.send(&tick).unwrap();
             }
         }
+        assert_eq!(renderer.send_sync(ADD, &(1, 2)).unwrap(), 3);
     };
     rounds(WARM_UP);
     count_system_calls();
