@@ -9,7 +9,7 @@ use crate::doorbell::sleep::change;
 use crate::error::Disconnect;
 use crate::rendezvous::{Admitted, Role, late_refusal};
 use crate::sys::epoll::Epoll;
-use crate::sys::socket::{self, Heard};
+use crate::sys::socket::{self, Heard, Rung};
 use crate::watcher::{self, Readiness, WatchId, Watched};
 
 /// The descriptors of a connection. They are closed when it has ended, while the memory stays for those who hold the
@@ -176,14 +176,19 @@ impl Link {
         let _ = self.sockets.with(|open| epoll.remove(open.bell.as_fd()));
     }
 
-    /// Empties our bell, so that the next ring is seen. Whether it will not be: the end that rings it is gone, or the peer
-    /// broke the protocol.
-    pub(crate) fn drain_bell(&self) -> bool {
-        let Some(drained) = self.sockets.with(|open| socket::drain_bell(open.bell.as_fd())) else { return true };
-        if drained.brought_descriptors {
-            self.disconnect(Disconnect::violation("it passed descriptors with a ring of the bell, which brings none"));
+    /// Takes a ring out of our bell. `false` if no more will come: the end that rings it is gone, or the peer broke the
+    /// protocol.
+    pub(crate) fn hear_bell(&self) -> bool {
+        match self.sockets.with(|open| socket::hear_bell(open.bell.as_fd())) {
+            Some(Rung::Once | Rung::Not) => true,
+            Some(Rung::WithDescriptors) => {
+                self.disconnect(Disconnect::violation(
+                    "it passed descriptors with a ring of the bell, which brings none",
+                ));
+                false
+            }
+            Some(Rung::HungUp) | None => false,
         }
-        drained.hung_up || drained.brought_descriptors
     }
 
     /// The peer closed a socket that we share: it left, or died, or broke the protocol, which makes no difference.

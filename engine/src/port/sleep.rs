@@ -228,8 +228,8 @@ impl Dispatch<'_> {
             }
             let Ok(index) = usize::try_from(event.token - 1) else { continue };
             let Some(inbox) = inboxes.get_mut(index).and_then(Option::as_mut) else { continue };
-            if inbox.link.drain_bell() {
-                // The peer's end of the bell is gone, and so is the peer, or soon.
+            if !inbox.link.hear_bell() {
+                // The end that rings it is gone, and so is the peer, or soon.
                 inbox.link.remove_bell_from(&self.core.epoll);
                 inbox.link.hung_up();
             }

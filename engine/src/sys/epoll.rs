@@ -120,7 +120,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(found(&epoll, None), [Readiness { token: 7, readable: true, hung_up: false }]);
         }
-        socket::drain_bell(a.as_fd());
+        assert_eq!(socket::hear_bell(a.as_fd()), socket::Rung::Once);
         assert_eq!(found(&epoll, Some(Duration::ZERO)), []);
     }
 
