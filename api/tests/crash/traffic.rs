@@ -1,5 +1,5 @@
 //! What every endpoint does, whichever side it is: to each peer two threads send and call without end, and listeners
-//! count, answer, echo and call back.
+//! count, keep, answer, echo and call back.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use memit::{Builder, CallError, Channel, Disconnect, Emitter, SendError, Sender, WaitStrategy};
+use memit::{Builder, CallError, Channel, Disconnect, Emitter, Retained, SendError, Sender, Trust, WaitStrategy};
 
 use crate::NEVER;
 use crate::ledger::Ledger;
@@ -29,16 +29,27 @@ pub const PING: Channel<u64, u64> = Channel::new("ping");
 /// Threads that send to each peer.
 const TALKERS: usize = 2;
 
-/// The settings of every endpoint: little of everything, and no timer that could end a wait.
+/// How long a message may be that a listener keeps: its sender needs the room.
+const LONGEST_KEPT: usize = EXTENT / 4;
+
+/// The settings of every endpoint: little of everything, and no timer that could end a wait. Who does not sleep at once
+/// trusts its peers fully, so that either is met by both sides of a death.
 pub fn settings<Side>(builder: Builder<Side>, dir: &str, wait: WaitStrategy) -> Builder<Side> {
     builder
         .runtime_dir(dir)
         .wait(wait)
+        .trust(if matches!(wait, WaitStrategy::Park) { Trust::None } else { full_trust() })
         .ring_capacity(RING)
         .extent_size(EXTENT)
         .arena_limit(ARENA)
         .arena_idle(Duration::from_millis(10))
         .handshake_deadline(NEVER)
+}
+
+#[allow(unsafe_code)]
+fn full_trust() -> Trust {
+    // SAFETY: all ends are these tests, which keep the protocol until they die.
+    unsafe { Trust::full() }
 }
 
 /// The traffic of one endpoint.
@@ -115,7 +126,16 @@ impl Traffic {
     fn listen(&self, emitter: &Emitter) {
         emitter.on(PING, |event, number| event.set_return_value(&number.to_native()));
         let ledger = Arc::clone(&self.ledger);
-        emitter.on(TELL, move |_, bytes| count(&ledger, bytes));
+        // Kept until another has come, and whole then, whatever has become of its sender.
+        let mut kept = None::<Retained<[u8]>>;
+        emitter.on(TELL, move |event, bytes| {
+            count(&ledger, bytes);
+            if bytes.len() <= LONGEST_KEPT
+                && let Some(before) = kept.replace(event.retain())
+            {
+                read(&ledger, &before);
+            }
+        });
         let ledger = Arc::clone(&self.ledger);
         emitter.on(ASK, move |event, bytes| {
             count(&ledger, bytes);
