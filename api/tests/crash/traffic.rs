@@ -2,6 +2,7 @@
 //! count, keep, answer, echo and call back.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -58,6 +59,8 @@ pub struct Traffic {
     /// By process id.
     peers: Mutex<HashMap<i32, Dealings>>,
     changed: Condvar,
+    /// The message that came last, of those that are short enough.
+    kept: Mutex<Option<Retained<[u8]>>>,
 }
 
 /// What there was with one process.
@@ -89,7 +92,12 @@ impl Drop for Talking {
 impl Traffic {
     /// Listens on an endpoint. From then on each peer that comes is talked to.
     pub fn on(emitter: &Emitter, ledger: &Arc<Ledger>) -> Arc<Self> {
-        let traffic = Arc::new(Self { ledger: Arc::clone(ledger), peers: Mutex::default(), changed: Condvar::new() });
+        let traffic = Arc::new(Self {
+            ledger: Arc::clone(ledger),
+            peers: Mutex::default(),
+            changed: Condvar::new(),
+            kept: Mutex::default(),
+        });
         traffic.note_peers(emitter);
         traffic.listen(emitter);
         traffic
@@ -114,6 +122,8 @@ impl Traffic {
         });
         let traffic = Arc::clone(self);
         emitter.on_disconnect(move |peer, reason| {
+            // It may be from this peer, and then memory of a process that is gone.
+            traffic.keep(None);
             traffic.with(peer.pid, |dealings| {
                 dealings.went += 1;
                 dealings.reasons.push(reason.clone());
@@ -123,17 +133,13 @@ impl Traffic {
         emitter.on_error(move |error| ledger.fault(&format!("an error was dispatched: {error}")));
     }
 
-    fn listen(&self, emitter: &Emitter) {
+    fn listen(self: &Arc<Self>, emitter: &Emitter) {
         emitter.on(PING, |event, number| event.set_return_value(&number.to_native()));
-        let ledger = Arc::clone(&self.ledger);
-        // Kept until another has come, and whole then, whatever has become of its sender.
-        let mut kept = None::<Retained<[u8]>>;
+        let traffic = Arc::clone(self);
         emitter.on(TELL, move |event, bytes| {
-            count(&ledger, bytes);
-            if bytes.len() <= LONGEST_KEPT
-                && let Some(before) = kept.replace(event.retain())
-            {
-                read(&ledger, &before);
+            count(&traffic.ledger, bytes);
+            if bytes.len() <= LONGEST_KEPT {
+                traffic.keep(Some(event.retain()));
             }
         });
         let ledger = Arc::clone(&self.ledger);
@@ -179,6 +185,14 @@ impl Traffic {
                 }
             }
         });
+    }
+
+    /// Keeps a message in place of the one before, which must still be whole.
+    fn keep(&self, message: Option<Retained<[u8]>>) {
+        let before = mem::replace(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner), message);
+        if let Some(before) = before {
+            read(&self.ledger, &before);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<i32, Dealings>> {
@@ -259,7 +273,7 @@ fn talk(ledger: &Ledger, sender: Sender) {
         let this = Letter { stream, seq };
         this.write_mixed(&mut letter);
         ledger.begin(stream, seq);
-        let outcome = if seq % 8 == 3 { ask(ledger, &sender, this, &letter) } else { tell(&sender, &letter) };
+        let outcome = if seq % 8 == 3 { ask(ledger, &sender, this, &letter) } else { tell(&sender, this, &letter) };
         if let Err(end) = outcome.and_then(|()| {
             if !ENDING.load(Ordering::SeqCst) {
                 ledger.finish(stream, seq);
@@ -299,8 +313,14 @@ impl From<CallError> for End {
     }
 }
 
-fn tell(sender: &Sender, letter: &[u8]) -> Result<(), End> {
-    Ok(sender.send(TELL, letter)?)
+/// Every other one is written where the peer reads it.
+fn tell(sender: &Sender, this: Letter, letter: &[u8]) -> Result<(), End> {
+    if this.seq.is_multiple_of(2) {
+        return Ok(sender.send(TELL, letter)?);
+    }
+    let mut loan = sender.loan(TELL, letter.len())?;
+    loan.copy_from_slice(letter);
+    Ok(loan.commit()?)
 }
 
 fn ask(ledger: &Ledger, sender: &Sender, this: Letter, letter: &[u8]) -> Result<(), End> {
