@@ -10,6 +10,7 @@
 //! | start and end the peer process | [`stage`], [`process`], [`peer`] |
 //! | go through the segments of a row | [`course`], [`ratio`], [`times`] |
 //! | count CPU time, system calls and allocations | [`counting`] |
+//! | compare with rivals | `rivals` and `report`, with the feature `rivals` |
 //! | probe the machine | [`ping_pong`], [`futex_pong`], [`transfer`], [`probe`] |
 
 #![warn(missing_docs)]
@@ -26,6 +27,10 @@ pub mod ping_pong;
 pub mod probe;
 pub mod process;
 pub mod ratio;
+#[cfg(feature = "rivals")]
+pub mod report;
+#[cfg(feature = "rivals")]
+pub mod rivals;
 pub mod row;
 pub mod scenario;
 pub mod sealed;
