@@ -175,8 +175,9 @@ fn draw(title: &str, below: &str, axis: Axis, curves: &[Curve<'_>]) -> Result<Op
         // A line that ends early has its name at its end, and the others have theirs beside the picture.
         let (late, early): (Vec<_>, Vec<_>) = ends.partition(|(_, end)| end.0 > right - 60);
         let style = |name| (FONT, 13).into_font().color(&colour(name)).pos(Pos::new(HPos::Left, VPos::Center));
-        for (name, end) in early {
-            root.draw(&Text::new(name.to_owned(), (end.0 + 8, end.1), style(name)))?;
+        for (name, end, height) in spread(early) {
+            root.draw(&PathElement::new(vec![end, (end.0 + 8, height)], colour(name).mix(0.5)))?;
+            root.draw(&Text::new(name.to_owned(), (end.0 + 12, height), style(name)))?;
         }
         for (name, end, height) in spread(late) {
             root.draw(&PathElement::new(vec![end, (right + 8, height)], colour(name).mix(0.5)))?;

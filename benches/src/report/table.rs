@@ -44,10 +44,10 @@ fn introduction(page: &mut String, report: &Report) {
          of its ratio to the probes around it. Percentiles are of rounds that were timed one by one, in segments of \
          their own; reading the clock adds some 20 ns to each.\n\n\
          Each message carries its number and its sender's mark, which are looked at in every round; so is one byte of \
-         each cache line between them. Before anything is \
-         timed, each candidate exchanges 200 messages of which every byte is looked at. *Edges only* means that a \
-         message is made and read where it lies: only its first and last words are written and looked at in the rounds \
-         that are timed, as for a program that makes its messages in place.\n\n",
+         each cache line between them. Before anything is timed, each candidate exchanges messages of which every byte \
+         is looked at: 200, or 16 of 1 MiB. *Edges only* means that a message is made and read where it lies: only its \
+         first and last words are written and looked at in the rounds that are timed, as for a program that makes its \
+         messages in place.\n\n",
     );
     page.push_str("| | |\n|---|---|\n");
     for line in report.machine.lines() {

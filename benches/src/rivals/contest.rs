@@ -100,7 +100,7 @@ impl Contest {
         let mut turns = Vec::new();
         for entry in entries.iter().filter(|entry| entry.does(heat.work, heat.wait)) {
             told(&format!("{} starts", entry.name));
-            turns.push((entry.name, self.start(entry, heat).and_then(|pair| Turns::new(pair, plan))));
+            turns.push((entry.name, self.start(entry, heat).and_then(|pair| Turns::new(pair, heat.len, plan))));
         }
         for (look, segments) in [(Look::Plain, plan.compared), (Look::Timed, plan.timed)] {
             for segment in 0..segments {
@@ -273,17 +273,18 @@ struct Turns {
 
 impl Turns {
     /// Has the pair exchange messages of which each byte is looked at, and finds out how many rounds make a segment.
-    fn new(mut pair: Pair, plan: Plan) -> Result<Self> {
-        const WHOLE: u64 = 200;
+    fn new(mut pair: Pair, len: usize, plan: Plan) -> Result<Self> {
+        const BYTES: usize = 16 << 20;
         const FEWEST: u64 = 10;
         const MOST: u64 = 100_000;
-        pair.segment(Look::Whole, WHOLE)?;
+        let whole = (BYTES / len).clamp(16, 200) as u64;
+        pair.segment(Look::Whole, whole)?;
         // The fastest of three: the others were disturbed, or found nothing in the caches.
         let mut took = f64::INFINITY;
         for _ in 0..3 {
-            took = pair.segment(Look::Plain, WHOLE)?[1].min(took);
+            took = pair.segment(Look::Plain, whole)?[1].min(took);
         }
-        let rounds = plan.segment.as_secs_f64() * 1e9 / took.max(1.0) * WHOLE as f64;
+        let rounds = plan.segment.as_secs_f64() * 1e9 / took.max(1.0) * whole as f64;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is cut to what is sensible")]
         let rounds = (rounds as u64).clamp(FEWEST, MOST);
         Ok(Self { pair, rounds, ratios: Ratios::default(), plan })
