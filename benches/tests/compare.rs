@@ -37,7 +37,7 @@ fn a_comparison_reports_each_candidate_and_leaves_nothing_else() {
         assert!(page.contains(row["cannot"].as_str().unwrap()), "the page does not say why: {row}");
     }
     assert_eq!(names(temporary.path()), [""; 0]);
-    let of_this_run = format!("memit_compare_{pid}_");
+    let of_this_run = format!("memit_cmp_{pid}_");
     assert_eq!(names("/dev/shm").iter().filter(|name| name.starts_with(&of_this_run)).count(), 0);
 }
 
@@ -50,7 +50,7 @@ fn what_a_killed_comparison_left_is_removed_by_the_next() {
     ended.wait().unwrap();
     let left = temporary.path().join(format!("memit-compare-{pid}-left"));
     fs::create_dir(&left).unwrap();
-    let named = Path::new("/dev/shm").join(format!("memit_compare_{pid}_left"));
+    let named = Path::new("/dev/shm").join(format!("memit_cmp_{pid}_left"));
     fs::write(&named, "").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_compare"));
     command.arg("--quick").arg("--out").arg(out.path()).arg("--only").arg("thread-ring");

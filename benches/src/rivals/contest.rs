@@ -25,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Where named shared memory is.
 const NAMED: &str = "/dev/shm";
 const DIRECTORIES: &str = "memit-compare-";
-const NAMES: &str = "memit_compare_";
+/// Short, as the other names: iceoryx2 makes paths of sockets with them, which have at most 107 bytes.
+const NAMES: &str = "memit_cmp_";
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +91,7 @@ impl Contest {
         let pid = std::process::id();
         let directory = tempfile::Builder::new()
             .prefix(&format!("{DIRECTORIES}{pid}-"))
+            .rand_bytes(3)
             .permissions(Permissions::from_mode(0o700))
             .tempdir()?;
         Ok(Self { directory, names: format!("{NAMES}{pid}_"), pairs: 0 })

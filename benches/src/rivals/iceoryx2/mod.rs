@@ -34,7 +34,7 @@ pub struct PublishSubscribe<const LOAN: bool>;
 /// A node, and what it is told of itself.
 fn node(place: &Place) -> Result<Node<ipc::Service>> {
     let mut config = Config::default();
-    config.global.set_root_path(&Path::new(place.path("iceoryx2").to_string_lossy().as_bytes())?);
+    config.global.set_root_path(&Path::new(place.directory.to_string_lossy().as_bytes())?);
     config.global.prefix = FileName::new(place.prefix.as_bytes())?;
     Ok(NodeBuilder::new().config(&config).signal_handling_mode(SignalHandlingMode::Disabled).create()?)
 }
