@@ -1,4 +1,5 @@
 //! The comparison as its users run it, on a few candidates.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
 use std::path::Path;
