@@ -47,19 +47,11 @@ impl Time {
 pub struct Times(Vec<Time>);
 
 impl Times {
-    pub fn add(&mut self, other: Self) {
-        self.0.extend(other.0);
-    }
-
     /// Whether programs that have nothing to do with this one took the victim's core so often that what these times say
     /// about their last hundredth is theirs.
     pub fn are_disturbed(&self) -> bool {
         let displaced = self.0.iter().filter(|time| time.displaced > DISPLACED).count();
         displaced * 500 > self.0.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     pub fn len(&self) -> usize {
