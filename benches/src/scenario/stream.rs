@@ -1,4 +1,4 @@
-//! `send` one way, as fast as the peer takes it.
+//! One way, as fast as the peer takes it: by the guard of one thread, or by `send` of two.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,17 +70,15 @@ fn rows(setting: &Setting, report: &mut Report<'_>, name: &str, typed: Way, plai
     Ok(())
 }
 
-/// Sends the messages with these numbers.
+/// Has the messages with these numbers sent.
 fn push<T: Sample>(
-    sender: &Sender,
     tick: &mut T,
     numbers: std::ops::Range<u64>,
-    mut sent: impl FnMut(),
+    mut send: impl FnMut(&T) -> std::result::Result<(), SendError>,
 ) -> std::result::Result<(), SendError> {
     for number in numbers {
         tick.set(number);
-        sender.send(T::PING, tick)?;
-        sent();
+        send(tick)?;
     }
     Ok(())
 }
@@ -97,10 +95,16 @@ fn all_came(peer: &Sender, count: u64) -> Result<()> {
 }
 
 fn alone_by<T: Sample>(stage: &Stage, course: Course, len: usize) -> Result<Outcome> {
-    let mut tick = T::new(len);
+    let (channel, mut tick) = (stage.peer.to(T::PING)?, T::new(len));
     course.drive(|rounds, laps| {
         let began = laps.begin();
-        push(&stage.peer, &mut tick, 0..rounds, || laps.lap())?;
+        let mut guard = channel.exclusive()?;
+        push(&mut tick, 0..rounds, |tick| {
+            guard.send(tick)?;
+            laps.lap();
+            Ok(())
+        })?;
+        drop(guard);
         all_came(&stage.peer, rounds)?;
         Ok(began.elapsed())
     })
@@ -116,7 +120,7 @@ fn shared_by<T: Sample>(stage: &Stage, course: Course, len: usize) -> Result<Out
         thread::Builder::new().name("bench-sender".into()).spawn(move || {
             let pinned = machine::pin(core);
             for numbers in told {
-                let sent = push(&peer, &mut tick, numbers, || ());
+                let sent = push(&mut tick, numbers, |tick| peer.send(T::PING, tick));
                 if pinned.is_err() || report.send(sent).is_err() {
                     return;
                 }
@@ -128,7 +132,11 @@ fn shared_by<T: Sample>(stage: &Stage, course: Course, len: usize) -> Result<Out
     let outcome = course.drive(|rounds, laps: &mut Laps| {
         let began = laps.begin();
         tell.send(rounds / 2..rounds)?;
-        push(&stage.peer, &mut tick, 0..rounds / 2, || laps.lap())?;
+        push(&mut tick, 0..rounds / 2, |tick| {
+            stage.peer.send(T::PING, tick)?;
+            laps.lap();
+            Ok(())
+        })?;
         reported.recv()??;
         all_came(&stage.peer, rounds)?;
         Ok(began.elapsed())
