@@ -6,7 +6,7 @@ source "$(dirname "$0")/require.sh"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 broken=0
-for page in README.md CONTRIBUTING.md CHANGELOG.md docs/*.md docs/guide/*.md; do
+for page in README.md CONTRIBUTING.md CHANGELOG.md docs/*.md docs/guide/*.md docs/benchmarks/*.md; do
     while read -r target; do
         if [[ ! -e "$(dirname "$page")/$target" ]]; then
             echo "$page links to $target, which does not exist" >&2
