@@ -81,36 +81,12 @@ fn announced(outlet: &Outlet) -> Announced<'_> {
     Announced { channel: *id, name, message: &signature.message, reply: &signature.reply, error: &signature.error }
 }
 
-/// Encodes a message and sends it on the channel that `resolve` gives the number of, announced.
+/// Encodes a message and sends it on the channel that `resolve` gives the number of, announced. It is called once and first,
+/// so that it is built into each kind of send.
 #[inline]
 pub(crate) fn send<T, M, W>(
     way: &mut W,
     message: &M,
-    patience: Patience,
-    resolve: impl Fn(&mut W) -> Result<u16, SendError>,
-) -> Result<(), SendError>
-where
-    T: Payload + ?Sized,
-    M: EncodeAs<T> + ?Sized,
-    W: Way,
-{
-    let sent = encode::with_encoded_or_sized::<T, M, _>(message, COPIED, |bytes| {
-        let id = resolve(way)?;
-        way.send(id, bytes, patience)
-    })?;
-    match sent {
-        Encoded::Whole(sent) => sent,
-        Encoded::Sized(len) => send_large(way, message, len, patience, resolve),
-    }
-}
-
-/// Sends a message whose encoding takes `len` bytes.
-#[cold]
-#[inline(never)]
-fn send_large<T, M, W>(
-    way: &mut W,
-    message: &M,
-    len: usize,
     patience: Patience,
     resolve: impl FnOnce(&mut W) -> Result<u16, SendError>,
 ) -> Result<(), SendError>
@@ -120,6 +96,21 @@ where
     W: Way,
 {
     let id = resolve(way)?;
+    match encode::with_encoded_or_sized::<T, M, _>(message, COPIED, |bytes| way.send(id, bytes, patience))? {
+        Encoded::Whole(sent) => sent,
+        Encoded::Sized(len) => send_large(way, message, len, patience, id),
+    }
+}
+
+/// Sends a message whose encoding takes `len` bytes.
+#[cold]
+#[inline(never)]
+fn send_large<T, M, W>(way: &mut W, message: &M, len: usize, patience: Patience, id: u16) -> Result<(), SendError>
+where
+    T: Payload + ?Sized,
+    M: EncodeAs<T> + ?Sized,
+    W: Way,
+{
     if let Some(loan) = lend(way.link(), message, len)? {
         return way.send_loan(id, loan, patience);
     }
