@@ -9,13 +9,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use memit_ringbuf::{Claim, ClaimError, Header, MappedRingMut, Producer};
+use memit_ringbuf::{Claim, ClaimError, MappedRingMut, Producer};
 
 use super::Link;
 use super::send::Patience;
 use crate::channels::Announced;
 use crate::error::{ExclusiveError, SendError};
-use crate::frame::{MESSAGE, Outgoing, Parcel};
 use crate::outbox::{OwnOutbox, PeerHead};
 use crate::payload::loan::Loan;
 use crate::thread::{self, Marked};
@@ -97,16 +96,7 @@ impl<'l> Exclusive<'l> {
     /// As there.
     #[inline]
     pub fn send(&mut self, channel: u16, payload: &[u8], patience: Patience) -> Result<(), SendError> {
-        let link = self.link;
-        let frame = Outgoing { header: Header { channel, kind: MESSAGE, flags: 0 }, prefix: &[], payload };
-        if payload.len() <= link.inline_limit
-            && link.is_usable()
-            && link.backlog.is_empty()
-            && link.publish(&mut self.ring, &frame).is_ok()
-        {
-            return Ok(());
-        }
-        link.transmit(&mut self.ring, &mut Parcel::message(channel, payload), patience)
+        self.link.send_by(&mut self.ring, channel, payload, patience)
     }
 
     /// [`Link::send_loan`], by the guard.
@@ -117,11 +107,7 @@ impl<'l> Exclusive<'l> {
     /// # Panics
     /// As there.
     pub fn send_loan(&mut self, channel: u16, loan: Loan, patience: Patience) -> Result<(), SendError> {
-        if let Some(refusal) = self.link.refusal() {
-            return Err(refusal.into());
-        }
-        let content = self.link.stage(loan).map_err(SendError::NoMemory)?;
-        self.link.transmit(&mut self.ring, &mut Parcel::message(channel, content), patience)
+        self.link.send_loan_by(&mut self.ring, channel, loan, patience)
     }
 
     /// [`Link::announce`], by the guard.

@@ -70,15 +70,27 @@ impl Link {
     /// Says why the message was not sent; nothing of it was, then.
     #[inline]
     pub fn send(&self, channel: u16, payload: &[u8], patience: Patience) -> Result<(), SendError> {
+        self.send_by(&mut &self.producer, channel, payload, patience)
+    }
+
+    /// [`send`](Self::send), with the claims of `ring`.
+    #[inline(always)]
+    pub(super) fn send_by<R: Claims>(
+        &self,
+        ring: &mut R,
+        channel: u16,
+        payload: &[u8],
+        patience: Patience,
+    ) -> Result<(), SendError> {
         let frame = Outgoing { header: Header { channel, kind: MESSAGE, flags: 0 }, prefix: &[], payload };
         if payload.len() <= self.inline_limit
             && self.is_usable()
             && self.backlog.is_empty()
-            && self.publish(&mut &self.producer, &frame).is_ok()
+            && self.publish(ring, &frame).is_ok()
         {
             return Ok(());
         }
-        self.transmit(&mut &self.producer, &mut Parcel::message(channel, payload), patience)
+        self.transmit(ring, &mut Parcel::message(channel, payload), patience)
     }
 
     /// Sends a message that was written to a loan of this link.
@@ -89,11 +101,22 @@ impl Link {
     /// # Panics
     /// If the loan is another link's.
     pub fn send_loan(&self, channel: u16, loan: Loan, patience: Patience) -> Result<(), SendError> {
+        self.send_loan_by(&mut &self.producer, channel, loan, patience)
+    }
+
+    /// [`send_loan`](Self::send_loan), with the claims of `ring`.
+    pub(super) fn send_loan_by<R: Claims>(
+        &self,
+        ring: &mut R,
+        channel: u16,
+        loan: Loan,
+        patience: Patience,
+    ) -> Result<(), SendError> {
         if let Some(refusal) = self.refusal() {
             return Err(refusal.into());
         }
         let content = self.stage(loan).map_err(SendError::NoMemory)?;
-        self.transmit(&mut &self.producer, &mut Parcel::message(channel, content), patience)
+        self.transmit(ring, &mut Parcel::message(channel, content), patience)
     }
 
     /// Memory for a message of `len` bytes, to be written where the peer will read it.
@@ -215,12 +238,7 @@ impl Link {
 
     /// Sends a frame behind what waits in the backlog, by `patience`.
     #[cold]
-    pub(super) fn transmit<R: Claims>(
-        &self,
-        ring: &mut R,
-        parcel: &mut Parcel<'_>,
-        patience: Patience,
-    ) -> Result<(), SendError> {
+    fn transmit<R: Claims>(&self, ring: &mut R, parcel: &mut Parcel<'_>, patience: Patience) -> Result<(), SendError> {
         loop {
             self.admit::<R>()?;
             if patience == Patience::Now && self.would_copy_in_vain(ring, parcel) {
