@@ -4,12 +4,13 @@
 # another one is to be had, it shows the counts and says that they were not compared.
 #
 #   ci/instructions.sh             compares
+#   ci/instructions.sh --parts     shows where the instructions of each path are spent, by source file
 #   ci/instructions.sh --update    writes the file anew, with the compiler that cargo uses here
 source "$(dirname "$0")/require.sh"
 
 readonly baseline=ci/instructions.txt
-if [[ $# -gt 1 || ($# -eq 1 && $1 != --update) ]]; then
-    echo "usage: ci/instructions.sh [--update]; found '$*'" >&2
+if [[ $# -gt 1 || ! ${1---parts} =~ ^--(parts|update)$ ]]; then
+    echo "usage: ci/instructions.sh [--parts | --update]; found '$*'" >&2
     exit 1
 fi
 if [[ $(uname -m) != x86_64 ]]; then
@@ -31,7 +32,7 @@ compiler() {
     rustc -vV | awk 'NR == 1 { version = $0 } /^host: / { print version, $2 }'
 }
 
-if [[ $# -eq 0 ]]; then
+if [[ ${1-} != --update ]]; then
     expected=$(grep -m 1 '^rustc ' "$baseline")
     version=$(cut -d' ' -f2 <<<"$expected")
     if [[ $(compiler) != "$expected" ]] && command -v rustup >/dev/null; then

@@ -133,8 +133,9 @@ impl fmt::Display for Report {
         if !self.is_good() {
             writeln!(
                 f,
-                "Find what the change added to the path (callgrind_annotate shows instructions by line) and take it out. \
-                 If it is worth its price, say so in the commit and write the counts anew: ci/instructions.sh --update"
+                "Find what the change added to the path (ci/instructions.sh --parts shows instructions by source file) \
+                 and take it out. If it is worth its price, say so in the commit and write the counts anew: \
+                 ci/instructions.sh --update"
             )?;
         } else if self.is_comparable() && self.has(Verdict::Better) {
             writeln!(f, "Better than expected. Keep it so: write the counts anew with ci/instructions.sh --update")?;

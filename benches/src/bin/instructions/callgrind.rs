@@ -2,11 +2,12 @@
 
 use std::error::Error;
 use std::hint::black_box;
-use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
 use crate::baseline::Count;
+use crate::dump::Dump;
+use crate::parts::Parts;
 
 /// The first argument of the program that runs under valgrind.
 pub(crate) const COUNTED: &str = "--counted";
@@ -108,20 +109,34 @@ impl Family {
 
 /// Counts all paths.
 pub(crate) fn count() -> Result<Vec<Count>, Box<dyn Error>> {
-    let mut counts = Vec::new();
-    for family in Family::ALL {
-        counts.extend(count_family(family)?);
-    }
-    Ok(counts)
+    each_path(per_pass)
 }
 
-fn count_family(family: Family) -> Result<Vec<Count>, Box<dyn Error>> {
+/// Counts all paths, and where the instructions of each are spent.
+pub(crate) fn parts() -> Result<Vec<Parts>, Box<dyn Error>> {
+    let program = env::current_exe()?;
+    each_path(|passes| Parts::new(&program, passes))
+}
+
+fn each_path<T>(found: impl Fn(&PathPasses) -> Result<T, Box<dyn Error>>) -> Result<Vec<T>, Box<dyn Error>> {
+    let mut each = Vec::new();
+    for family in Family::ALL {
+        let passes = count_family(family)?;
+        let (paths, []) = passes.as_chunks() else { return Err("a path was not counted to its end".into()) };
+        for path in paths {
+            each.push(found(path)?);
+        }
+    }
+    Ok(each)
+}
+
+fn count_family(family: Family) -> Result<Vec<Pass>, Box<dyn Error>> {
     let directory = tempfile::Builder::new().prefix("memit-instructions-").tempdir()?;
     let dump = directory.path().join("dump");
     let mut valgrind = Command::new("valgrind");
     // A small environment that is the same everywhere, and the C library's plain copies, which every processor has.
     valgrind.env_clear().env("PATH", env::var_os("PATH").unwrap_or_default()).env("GLIBC_TUNABLES", PLAIN_COPIES);
-    valgrind.args(["--tool=callgrind", "--quiet", "--collect-atstart=no"]);
+    valgrind.args(["--tool=callgrind", "--quiet", "--collect-atstart=no", "--dump-instr=yes"]);
     valgrind.arg("--toggle-collect=*callgrind_collects_here");
     valgrind.args(["--zero-before=*callgrind_begins_here", "--dump-before=*callgrind_ends_here"]);
     if let Some(wait) = family.not_counted() {
@@ -139,36 +154,34 @@ fn count_family(family: Family) -> Result<Vec<Count>, Box<dyn Error>> {
     let mut passes = Vec::new();
     for (index, line) in done.lines().enumerate() {
         let (name, times) = line.split_once(' ').ok_or("the counted program said something else than a path")?;
-        let total = total(&dump.with_extension((index + 1).to_string()))?;
-        passes.push(Pass { name: name.to_owned(), times: times.parse()?, total });
+        let dump = dump.with_extension((index + 1).to_string());
+        let text = fs::read_to_string(&dump);
+        let text = text.map_err(|error| format!("callgrind wrote no {}: {error}", dump.display()))?;
+        passes.push(Pass { name: name.to_owned(), times: times.parse()?, dump: Dump::new(text)? });
     }
-    passes.chunks(MULTIPLES.len()).map(per_pass).collect()
+    Ok(passes)
 }
 
 /// For glibc from 2.26 on, by the names that its versions know; others are ignored.
 const PLAIN_COPIES: &str = "glibc.cpu.hwcaps=-AVX_Fast_Unaligned_Load,-AVX2_Usable,-AVX512F_Usable,-AVX2,-AVX512F,\
                             -AVX512VL,-AVX512BW,-ERMS,-FSRM";
 
-/// The instructions in one dump.
-fn total(dump: &Path) -> Result<u64, Box<dyn Error>> {
-    let text = fs::read_to_string(dump).map_err(|error| format!("callgrind wrote no {}: {error}", dump.display()))?;
-    let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
-    Ok(total.ok_or("a callgrind dump without totals")?.trim().parse()?)
-}
-
 /// What callgrind counted in one go.
 #[derive(Debug)]
-struct Pass {
+pub(crate) struct Pass {
     name: String,
-    times: u64,
-    total: u64,
+    pub(crate) times: u64,
+    pub(crate) dump: Dump,
 }
+
+/// Each of the [`MULTIPLES`].
+pub(crate) type PathPasses = [Pass; MULTIPLES.len()];
 
 /// What one pass takes, from the passes of one path.
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-fn per_pass(passes: &[Pass]) -> Result<Count, Box<dyn Error>> {
-    let [first, second, third] = passes else { return Err("a path was not counted to its end".into()) };
-    let between = |less: &Pass, more: &Pass| (more.total as f64 - less.total as f64) / (more.times - less.times) as f64;
+pub(crate) fn per_pass([first, second, third]: &PathPasses) -> Result<Count, Box<dyn Error>> {
+    let between =
+        |less: &Pass, more: &Pass| (more.dump.total as f64 - less.dump.total as f64) / (more.times - less.times) as f64;
     let (early, late) = (between(first, second), between(second, third));
     if (early - late).abs() > STEADY * late || late < 1.0 {
         let name = &first.name;
@@ -192,7 +205,8 @@ mod tests {
         let mut times = 0;
         totals.map(|total| {
             times += 100;
-            Pass { name: "path".to_owned(), times, total }
+            let dump = Dump::new(format!("totals: {total}\n")).unwrap();
+            Pass { name: "path".to_owned(), times, dump }
         })
     }
 

@@ -5,10 +5,13 @@
 //!
 //! The program runs itself under valgrind, where it does each path once, twice and three times as often: from the
 //! differences follows what one pass takes, free of what the first and the last cost. The two differences must agree,
-//! or the path is not one whose instructions can be counted. Each path checks by content that its work was done.
+//! or the path is not one whose instructions can be counted. Each path checks by content that its work was done. From the
+//! same differences, instruction by instruction, follows in which source file they are spent.
 
 mod baseline;
 mod callgrind;
+mod dump;
+mod parts;
 mod paths;
 
 use std::env;
@@ -20,13 +23,14 @@ use std::process::ExitCode;
 use baseline::{Baseline, Report};
 use callgrind::Family;
 
-const USAGE: &str = "usage: instructions BASELINE COMPILER [--update]; ci/instructions.sh knows both";
+const USAGE: &str = "usage: instructions BASELINE COMPILER [--parts | --update]; ci/instructions.sh knows both";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let outcome = match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [callgrind::COUNTED, family, directory] => counted(family, directory),
         [file, compiler] => compare(Path::new(file), compiler),
+        [_, compiler, "--parts"] => show_parts(compiler),
         [file, compiler, "--update"] => update(Path::new(file), compiler),
         _ => Err(USAGE.into()),
     };
@@ -54,6 +58,14 @@ fn compare(file: &Path, compiler: &str) -> Result<ExitCode, Box<dyn Error>> {
     let report = Report::new(&baseline, compiler, callgrind::count()?);
     print!("{report}");
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show_parts(compiler: &str) -> Result<ExitCode, Box<dyn Error>> {
+    println!("Instructions of one pass of each path, by the file they are spent in, with {compiler}:");
+    for parts in callgrind::parts()? {
+        print!("\n{parts}");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn update(file: &Path, compiler: &str) -> Result<ExitCode, Box<dyn Error>> {
