@@ -5,6 +5,11 @@ use std::time::Duration;
 /// Segments whose two probes differ by more than this say nothing: the machine changed under them.
 const MOST_DRIFT: f64 = 1.5;
 
+/// Whether a segment counts between two such probes.
+pub(crate) fn agree(before: f64, after: f64) -> bool {
+    before.max(after) <= MOST_DRIFT * before.min(after)
+}
+
 /// The figures of one candidate.
 #[derive(Debug, Default)]
 pub struct Ratios {
@@ -16,10 +21,10 @@ pub struct Ratios {
 impl Ratios {
     /// Adds a segment: nanoseconds per round of the probe before, the candidate, and the probe after.
     pub fn add(&mut self, before: f64, candidate: f64, after: f64) {
-        if before.max(after) > MOST_DRIFT * before.min(after) {
-            self.dropped += 1;
-        } else {
+        if agree(before, after) {
             self.segments.push((candidate, f64::midpoint(before, after)));
+        } else {
+            self.dropped += 1;
         }
     }
 

@@ -9,7 +9,7 @@ use crate::Result;
 /// Times beyond this are counted as this.
 const LONGEST: u64 = 10_000_000_000;
 
-/// A stopwatch for the rounds of a segment.
+/// A stopwatch for rounds.
 #[derive(Debug)]
 pub struct Laps {
     /// Whether rounds are timed: reading the clock costs as much as a fifth of the fastest rounds.
@@ -20,7 +20,7 @@ pub struct Laps {
 
 impl Laps {
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self { timed: false, last: Instant::now(), times: Histogram::new_with_bounds(1, LONGEST, 3)? })
+        Ok(Self { timed: false, last: Instant::now(), times: histogram()? })
     }
 
     pub(crate) fn time(&mut self, timed: bool) {
@@ -54,6 +54,16 @@ impl Laps {
         }
     }
 
+    /// What the rounds took that were timed since the stopwatch was made or reset.
+    pub fn recorded(&self) -> &Histogram<u64> {
+        &self.times
+    }
+
+    /// Forgets all rounds.
+    pub fn reset(&mut self) {
+        self.times.reset();
+    }
+
     pub(crate) fn times(&self) -> Times {
         Times {
             rounds: self.times.len(),
@@ -78,6 +88,11 @@ pub struct Times {
     pub p999: u64,
     /// The longest.
     pub max: u64,
+}
+
+/// An empty histogram of nanoseconds.
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, LONGEST, 3)?)
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

@@ -18,7 +18,6 @@
 pub mod contest;
 pub mod iceoryx2;
 pub mod ipc_channel;
-pub mod laps;
 pub mod lineup;
 pub mod memit;
 pub mod message;
@@ -26,6 +25,7 @@ pub mod patience;
 pub mod pipe;
 pub mod place;
 pub mod player;
+mod quantiles;
 pub mod raw_sync;
 pub mod session;
 pub mod threads;

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Wait;
-use super::laps::{Laps, nanoseconds};
+use super::quantiles::Quantiles;
 use crate::ratio::per_round;
 use crate::shared::Shared;
+use crate::times::Laps;
 use crate::{Result, board, ping_pong};
 
 /// Rounds of a probe, and those before it that are not timed: in them both sides wake up.
@@ -77,13 +78,15 @@ pub struct Host {
     before: f64,
     /// The stopwatch.
     pub laps: Laps,
+    quantiles: Quantiles,
 }
 
 impl Host {
     pub(super) fn new(board: Arc<Shared>, guest: impl Write + Send + 'static) -> Result<Self> {
         let segment = Segment { first: 1, rounds: 0, whole: false };
         let guest = Box::new(guest);
-        Ok(Self { board, bounced: 0, guest, next: 1, segment, before: 0.0, laps: Laps::new()? })
+        let (laps, quantiles) = (Laps::new()?, Quantiles::new()?);
+        Ok(Self { board, bounced: 0, guest, next: 1, segment, before: 0.0, laps, quantiles })
     }
 
     /// Waits for the next segment, and does the probe before it; `None` at the end.
@@ -92,7 +95,7 @@ impl Host {
             let Some(words) = heard(&mut io::stdin().lock())? else { return Ok(None) };
             match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
                 ["times"] => {
-                    let times = self.laps.quantiles();
+                    let times = self.quantiles.told();
                     let times: Vec<_> = times.iter().map(|(quantile, took)| format!("{quantile}={took}")).collect();
                     say(&format!("times {}", times.join(" ")))?;
                 }
@@ -113,8 +116,8 @@ impl Host {
     /// The segment is over: does the probe after it, and says what came of it.
     pub fn done(&mut self, took: Duration) -> Result<()> {
         let after = self.probe();
-        self.laps.end(self.before, after)?;
-        say(&format!("done {} {} {after}", self.before, nanoseconds(took)))
+        self.quantiles.add(&mut self.laps, self.before, after)?;
+        say(&format!("done {} {} {after}", self.before, took.as_nanos()))
     }
 
     fn probe(&mut self) -> f64 {
