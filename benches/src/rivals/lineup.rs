@@ -5,8 +5,9 @@ use super::iceoryx2::request::RequestResponse;
 use super::memit::ring::{ExclusiveRings, Rings};
 use super::memit::{CALLS, LOAN, Memit, SEND};
 use super::threads::{Guarded, Rtrb, Shared, Threads};
+use super::unix_stream::{Sockets, Stream};
 use super::{Place, Rival, Wait, Work};
-use super::{ipc_channel, pipe, player, raw_sync, unix_json, unix_seqpacket, unix_stream};
+use super::{ipc_channel, pipe, player, raw_sync, unix_json, unix_seqpacket};
 use crate::Result;
 
 /// A candidate.
@@ -111,7 +112,7 @@ pub const PROCESSES: [Entry; 14] = [
         .spins("calls that do not block, in a loop")
         .sleeps("calls that block")
         .streams(),
-    Entry::new::<unix_stream::Sockets>("unix-stream", "a Unix stream socket, a `write` a message")
+    Entry::new::<Sockets<Stream>>("unix-stream", "a Unix stream socket, a `write` a message")
         .spins("calls that do not block, in a loop")
         .sleeps("calls that block")
         .streams(),
@@ -119,7 +120,7 @@ pub const PROCESSES: [Entry; 14] = [
         .spins("calls that do not block, in a loop")
         .sleeps("calls that block")
         .streams(),
-    Entry::new::<unix_json::Sockets>("unix-json", "a Unix stream socket with lines of JSON by serde_json")
+    Entry::new::<Sockets<unix_json::Lines>>("unix-json", "a Unix stream socket with lines of JSON by serde_json")
         .spins("calls that do not block, in a loop")
         .sleeps("calls that block")
         .streams(),

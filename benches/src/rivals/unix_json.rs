@@ -1,12 +1,12 @@
 //! A Unix stream socket that carries lines of JSON, by serde: what one would write on an ordinary day.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 
-use super::unix_stream::accept;
-use super::{End, Expected, Outgoing, Place, Rival, patience};
+use super::unix_stream::OverSocket;
+use super::{End, Expected, Outgoing, Place, patience};
 use crate::Result;
 
 /// The message: two numbers, and the bytes between them, which are letters.
@@ -26,31 +26,8 @@ pub struct Lines {
     line: Vec<u8>,
 }
 
-/// The rival.
-#[derive(Debug)]
-pub struct Sockets;
-
-impl Rival for Sockets {
-    type Offer = UnixListener;
-    type Host = Lines;
-    type Guest = Lines;
-
-    fn offer(place: &Place) -> Result<UnixListener> {
-        Ok(UnixListener::bind(place.path("json.sock"))?)
-    }
-
-    fn host(offer: UnixListener, place: &Place) -> Result<Lines> {
-        Lines::new(accept(&offer)?, place)
-    }
-
-    fn guest(place: &Place) -> Result<Lines> {
-        Lines::new(UnixStream::connect(place.path("json.sock"))?, place)
-    }
-}
-
-impl Lines {
-    fn new(socket: UnixStream, place: &Place) -> Result<Self> {
-        patience::set(&socket, place.wait)?;
+impl OverSocket for Lines {
+    fn over(socket: UnixStream, _: &Place) -> Result<Self> {
         let from = BufReader::new(socket.try_clone()?);
         Ok(Self { to: socket, from, message: Line { first: 0, text: String::new(), last: 0 }, line: Vec::new() })
     }

@@ -1,5 +1,6 @@
-//! Unix stream sockets.
+//! Unix stream sockets, and how the two sides of one meet, whatever they carry over it.
 
+use std::marker::PhantomData;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::{End, Expected, Outgoing, Place, Rival, patience};
@@ -12,30 +13,44 @@ pub struct Stream {
     received: Vec<u8>,
 }
 
-/// The rival.
+/// The rival whose ends make such use of the socket.
 #[derive(Debug)]
-pub struct Sockets;
+pub struct Sockets<E>(PhantomData<E>);
 
-impl Rival for Sockets {
+/// An end that exchanges messages over a stream socket.
+pub trait OverSocket: End {
+    /// The socket waits as the place says.
+    fn over(socket: UnixStream, place: &Place) -> Result<Self>;
+}
+
+/// Its name in the pair's directory.
+const NAME: &str = "stream.sock";
+
+impl<E: OverSocket> Rival for Sockets<E> {
     type Offer = UnixListener;
-    type Host = Stream;
-    type Guest = Stream;
+    type Host = E;
+    type Guest = E;
 
     fn offer(place: &Place) -> Result<UnixListener> {
-        Ok(UnixListener::bind(place.path("stream.sock"))?)
+        Ok(UnixListener::bind(place.path(NAME))?)
     }
 
-    fn host(offer: UnixListener, place: &Place) -> Result<Stream> {
-        Stream::new(accept(&offer)?, place)
+    fn host(offer: UnixListener, place: &Place) -> Result<E> {
+        end(accept(&offer)?, place)
     }
 
-    fn guest(place: &Place) -> Result<Stream> {
-        Stream::new(UnixStream::connect(place.path("stream.sock"))?, place)
+    fn guest(place: &Place) -> Result<E> {
+        end(UnixStream::connect(place.path(NAME))?, place)
     }
 }
 
+fn end<E: OverSocket>(socket: UnixStream, place: &Place) -> Result<E> {
+    patience::set(&socket, place.wait)?;
+    E::over(socket, place)
+}
+
 /// Waits for the guest.
-pub(super) fn accept(listener: &UnixListener) -> Result<UnixStream> {
+fn accept(listener: &UnixListener) -> Result<UnixStream> {
     listener.set_nonblocking(true)?;
     patience::until("guest", || match listener.accept() {
         Ok((socket, _)) => Ok(Some(socket)),
@@ -44,9 +59,8 @@ pub(super) fn accept(listener: &UnixListener) -> Result<UnixStream> {
     })
 }
 
-impl Stream {
-    fn new(socket: UnixStream, place: &Place) -> Result<Self> {
-        patience::set(&socket, place.wait)?;
+impl OverSocket for Stream {
+    fn over(socket: UnixStream, place: &Place) -> Result<Self> {
         Ok(Self { socket, received: vec![0; place.len] })
     }
 }
