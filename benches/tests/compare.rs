@@ -16,7 +16,7 @@ fn names(directory: impl AsRef<Path>) -> Vec<String> {
 #[test]
 fn a_comparison_reports_each_candidate_and_leaves_nothing_else() {
     let (out, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let chosen = ["memit-ring", "memit-send", "iceoryx2-copy", "raw-sync", "pipe", "thread-rtrb"];
+    let chosen = ["memit-ring", "memit-send", "memit-guard", "iceoryx2-copy", "raw-sync", "pipe", "thread-rtrb"];
     let mut command = Command::new(env!("CARGO_BIN_EXE_compare"));
     command.arg("--quick").arg("--out").arg(out.path()).arg("--only").args(chosen).env("TMPDIR", temporary.path());
     let child = command.stdout(std::process::Stdio::null()).spawn().unwrap();

@@ -3,7 +3,7 @@
 use super::iceoryx2::PublishSubscribe;
 use super::iceoryx2::request::RequestResponse;
 use super::memit::ring::{ExclusiveRings, Rings};
-use super::memit::{CALLS, LOAN, Memit, SEND};
+use super::memit::{CALLS, EXCLUSIVE, LOAN, Memit, SEND};
 use super::threads::{Guarded, Rtrb, Shared, Threads};
 use super::unix_stream::{Sockets, Stream};
 use super::{Place, Rival, Wait, Work};
@@ -73,7 +73,7 @@ impl Entry {
 }
 
 /// All candidates between two processes, in the order of reports.
-pub const PROCESSES: [Entry; 14] = [
+pub const PROCESSES: [Entry; 15] = [
     Entry::new::<Rings>("memit-ring", "memit's raw ring: the message is copied in and out").spins("polls").streams(),
     Entry::new::<ExclusiveRings>("memit-exclusive", "memit's raw ring, its sender being the ring's only one")
         .spins("polls")
@@ -82,6 +82,13 @@ pub const PROCESSES: [Entry; 14] = [
         .spins("`WaitStrategy::Spin`")
         .sleeps("`WaitStrategy::Park`")
         .streams(),
+    Entry::new::<Memit<EXCLUSIVE>>(
+        "memit-guard",
+        "memit `send` by the guard of the channel (`exclusive`), and `on`: copied in and out",
+    )
+    .spins("`WaitStrategy::Spin`")
+    .sleeps("`WaitStrategy::Park`")
+    .only_streams(),
     Entry::new::<Memit<CALLS>>("memit-call", "memit `send_sync` on a channel of bytes that returns bytes")
         .spins("`WaitStrategy::Spin`")
         .sleeps("`WaitStrategy::Park`"),

@@ -6,7 +6,7 @@
 //!
 //! | rival | file |
 //! |---|---|
-//! | memit: `send`/`on`, calls, loans, the raw ring | [`memit`], [`memit::ring`] |
+//! | memit: `send`/`on`, the guard, calls, loans, the raw ring | [`memit`], [`memit::ring`] |
 //! | iceoryx2: publish and subscribe, request and response | [`iceoryx2`], [`iceoryx2::request`] |
 //! | servo's ipc-channel | [`ipc_channel`] |
 //! | Unix sockets | [`unix_stream`], [`unix_seqpacket`] |

@@ -1,6 +1,7 @@
-//! memit: `send`/`on`, calls and loans, on a channel of bytes. Both sides are inside `run`, as a program's would be, but
-//! for a host that calls or streams, and which waits for what it called or sent.
+//! memit: `send`/`on`, the guard, calls and loans, on a channel of bytes. Both sides are inside `run`, as a program's
+//! would be, but for a host that calls or streams, and which waits for what it called or sent.
 
+mod burst;
 pub mod ring;
 mod volley;
 
@@ -26,6 +27,8 @@ pub const SEND: u8 = 0;
 pub const CALLS: u8 = 1;
 /// By `loan`, read where it was written: both sides trust each other fully.
 pub const LOAN: u8 = 2;
+/// As [`SEND`], but streams go by the guard of their channel.
+pub const EXCLUSIVE: u8 = 3;
 
 /// The rival, in one of the ways above.
 #[derive(Debug)]
@@ -126,6 +129,9 @@ impl<const WAY: u8> End for MainEnd<WAY> {
     }
 
     fn live_as_host(mut self, place: &Place, mut host: Host) -> Result<()> {
+        if WAY == EXCLUSIVE && place.work == Work::Stream {
+            return burst::host(self, place, host);
+        }
         if WAY == CALLS || place.work == Work::Stream {
             return super::live_as_host(&mut self, place, &mut host);
         }
