@@ -186,14 +186,7 @@ mod tests {
     use super::*;
 
     fn row(name: &str) -> Row {
-        let setting = Setting {
-            payload: None,
-            rounds: None,
-            quick: true,
-            launch: || Command::new("true"),
-            allowed: CpuSet::new(),
-            cores: [0, 1],
-        };
+        let setting = Setting::on(|| Command::new("true"), CpuSet::new(), [0, 1]);
         Row::empty(&setting, name, WaitStrategy::Park, 48)
     }
 

@@ -41,7 +41,12 @@ impl Setting {
             )));
         };
         machine::pin(0)?;
-        Ok(Self { payload: None, rounds: None, quick: false, launch, allowed, cores: [one, two] })
+        Ok(Self::on(launch, allowed, [one, two]))
+    }
+
+    /// Measures on these two of the cores that this process may use. Nothing is pinned yet.
+    pub fn on(launch: fn() -> Command, allowed: CpuSet, cores: [usize; 2]) -> Self {
+        Self { payload: None, rounds: None, quick: false, launch, allowed, cores }
     }
 
     /// This program as a helper that does `work`.
@@ -117,14 +122,8 @@ mod tests {
 
     #[test]
     fn plans_have_as_many_rounds_as_were_asked_for_and_never_none() {
-        let setting = |quick, rounds| Setting {
-            payload: None,
-            rounds,
-            quick,
-            launch: || Command::new("true"),
-            allowed: CpuSet::new(),
-            cores: [0, 1],
-        };
+        let any = Setting::on(|| Command::new("true"), CpuSet::new(), [0, 1]);
+        let setting = |quick, rounds| Setting { quick, rounds, ..any.clone() };
         for pace in [Pace::Spin, Pace::Park, Pace::Stream, Pace::Bulk] {
             for quick in [false, true] {
                 for len in [1, 48, 4096, 1 << 20, 64 << 20] {

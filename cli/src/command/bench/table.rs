@@ -113,14 +113,7 @@ mod tests {
     use super::*;
 
     fn row() -> Row {
-        let setting = Setting {
-            payload: None,
-            rounds: None,
-            quick: true,
-            launch: || Command::new("true"),
-            allowed: CpuSet::new(),
-            cores: [0, 1],
-        };
+        let setting = Setting::on(|| Command::new("true"), CpuSet::new(), [0, 1]);
         Row {
             times: Some(Times { rounds: 9, p50: 1_234, p99: 2_000, p999: 3_000, max: 4_000_000 }),
             ns_per_msg: Some(250.0),
