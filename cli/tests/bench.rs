@@ -4,19 +4,14 @@
 mod common;
 
 use std::{
-    fs,
-    process::{Child, Command, Output},
+    process::{Command, Output},
     thread,
-    time::{Duration, Instant},
 };
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 
-use self::common::{Place, kill, text};
-
-/// Longer than anything here takes.
-const DEADLINE: Duration = Duration::from_secs(60);
+use self::common::{Place, Running, eventually, kill, lives, text};
 
 /// What each row has, and whether it is a number in all rows that these tests look at. The others are numbers only if
 /// the machine was steady for at least one segment.
@@ -184,27 +179,24 @@ fn what_fails_does_not_keep_the_rest_from_being_measured() {
     assert_eq!(place.leftovers(), 0);
 }
 
-/// A benchmark that runs until something ends it.
-struct Running {
+/// A benchmark that runs until something ends it, before its place is removed.
+struct Bench {
+    child: Running,
     place: Place,
-    child: Child,
 }
 
-impl Running {
+impl Bench {
     fn start() -> Self {
         let place = Place::new();
-        let child = place.command(["bench", "--json"]).spawn().unwrap();
-        Self { place, child }
+        let child = Running::start(&mut place.command(["bench", "--json"]));
+        Self { child, place }
     }
 
     /// Its peer process, as soon as there is one.
     fn peer(&self) -> u32 {
-        let pid = self.child.id();
         let mut peer = None;
         eventually("a peer process", || {
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-            let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
-            peer = children.into_iter().find(|pid| lives(*pid));
+            peer = self.child.children().into_iter().find(|pid| lives(*pid));
             peer.is_some()
         });
         peer.unwrap()
@@ -223,32 +215,9 @@ impl Running {
     }
 }
 
-/// No test leaves a process behind.
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[track_caller]
-fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what} within {DEADLINE:?}");
-        thread::yield_now();
-    }
-}
-
-/// Whether that process is a helper of a benchmark, and more than a number to be waited for.
-fn lives(pid: u32) -> bool {
-    let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    arguments.starts_with("memit\0bench-helper\0")
-}
-
 #[test]
 fn a_benchmark_whose_peer_dies_ends_and_says_so() {
-    let mut bench = Running::start();
+    let mut bench = Bench::start();
     let peer = bench.peer();
     kill("KILL", peer);
     let (code, errors) = bench.end();
@@ -259,7 +228,7 @@ fn a_benchmark_whose_peer_dies_ends_and_says_so() {
 
 #[test]
 fn a_benchmark_that_is_killed_takes_its_peer_with_it() {
-    let mut bench = Running::start();
+    let mut bench = Bench::start();
     let peer = bench.peer();
     bench.child.kill().unwrap();
     bench.child.wait().unwrap();
@@ -268,7 +237,7 @@ fn a_benchmark_that_is_killed_takes_its_peer_with_it() {
 
 #[test]
 fn an_interrupted_benchmark_leaves_nothing() {
-    let mut bench = Running::start();
+    let mut bench = Bench::start();
     let peer = bench.peer();
     kill("INT", bench.child.id());
     let (code, errors) = bench.end();

@@ -3,17 +3,11 @@
 
 mod common;
 
-use std::{
-    fs,
-    io::Read,
-    path::PathBuf,
-    process::{Child, Output},
-    thread,
-};
+use std::{fs, io::Read, path::PathBuf, process::Output};
 
 use serde_json::Value;
 
-use self::common::{Place, kill, text};
+use self::common::{Place, Running, eventually, kill, text};
 
 /// Lines, words and bytes, counted in the plainest way.
 fn counted(content: &[u8]) -> (u64, u64, u64) {
@@ -156,13 +150,13 @@ fn demo_refuses_what_it_cannot_send() {
 }
 
 /// A demo that has enough to do to be met in the middle of it.
-struct Running {
+struct Demo {
+    child: Running,
     place: Place,
-    child: Child,
     content: Vec<u8>,
 }
 
-impl Running {
+impl Demo {
     fn start(renderers: &str) -> Self {
         let place = Place::new();
         let line = format!("{}\n", "words ".repeat(170));
@@ -170,21 +164,18 @@ impl Running {
         let file: PathBuf = place.runtime.path().join("input");
         fs::write(&file, &content).unwrap();
         let mut command = place.command(["demo", "--json", "--renderers", renderers, "--input"]);
-        let child = command.arg(file).spawn().unwrap();
-        Self { place, child, content }
+        let child = Running::start(command.arg(file));
+        Self { child, place, content }
     }
 
     /// Waits until `count` renderer processes are there, and returns their ids.
     fn renderers(&self, count: usize) -> Vec<u32> {
-        let pid = self.child.id();
-        loop {
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-            let pids: Vec<u32> = children.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
-            if pids.len() == count {
-                return pids;
-            }
-            thread::yield_now();
-        }
+        let mut pids = Vec::new();
+        eventually("renderers", || {
+            pids = self.child.children();
+            pids.len() == count
+        });
+        pids
     }
 
     /// Waits until the renderer `pid` has read so much that the main must have received some of it.
@@ -196,13 +187,10 @@ impl Running {
             let about = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).ok()?;
             about.lines().next()?.strip_prefix("pos:")?.trim().parse::<u64>().ok().filter(|_| is_input)
         };
-        loop {
+        eventually("a renderer that streams", || {
             let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-            if descriptors.flatten().filter_map(position).any(|position| position > 2_000_000) {
-                return;
-            }
-            thread::yield_now();
-        }
+            descriptors.flatten().filter_map(position).any(|position| position > 2_000_000)
+        });
     }
 
     /// Everything that was printed, once the demo and all of its renderers have ended: they share standard error.
@@ -217,7 +205,7 @@ impl Running {
 
 #[test]
 fn a_renderer_that_is_killed_is_named_and_the_others_finish() {
-    let demo = Running::start("3");
+    let demo = Demo::start("3");
     let pids = demo.renderers(3);
     demo.wait_until_it_streams(pids[1]);
     kill("KILL", pids[1]);
@@ -240,7 +228,7 @@ fn a_renderer_that_is_killed_is_named_and_the_others_finish() {
 
 #[test]
 fn an_interrupted_demo_leaves_no_process_and_no_file() {
-    let demo = Running::start("2");
+    let demo = Demo::start("2");
     demo.wait_until_it_streams(demo.renderers(2)[0]);
     kill("INT", demo.child.id());
     let (output, place, _) = demo.end();
@@ -252,7 +240,7 @@ fn an_interrupted_demo_leaves_no_process_and_no_file() {
 
 #[test]
 fn renderers_end_when_their_main_is_killed() {
-    let demo = Running::start("2");
+    let demo = Demo::start("2");
     demo.wait_until_it_streams(demo.renderers(2)[0]);
     kill("KILL", demo.child.id());
     // Returns only when nobody holds standard error any more.

@@ -4,44 +4,38 @@
 mod common;
 
 use std::{
-    collections::HashSet,
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::Child,
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
-    time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-use self::common::{Place, kill, text};
-
-/// Longer than anything here takes.
-const DEADLINE: Duration = Duration::from_secs(60);
+use self::common::{DEADLINE, Place, Running, eventually, kill, lives, text};
 
 fn object(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"))
 }
 
-/// A soak that runs until something ends it.
-struct Running {
+/// A soak that runs until something ends it, before its place is removed.
+struct Soak {
+    child: Running,
     place: Place,
-    child: Child,
     lines: Receiver<String>,
 }
 
-impl Running {
+impl Soak {
     fn start(more: &[&str]) -> Self {
         let place = Place::new();
         let mut command = place.command(["soak", "--json", "--duration", "1h", "--renderers", "2"]);
-        let mut child = command.args(more).spawn().unwrap();
+        let mut child = Running::start(command.args(more));
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (read, lines) = mpsc::channel();
         // It ends with the soak.
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| read.send(line)));
-        Self { place, child, lines }
+        Self { child, place, lines }
     }
 
     /// The next line; `None` when there is none any more. Lines come once a second.
@@ -66,37 +60,6 @@ impl Running {
     fn until_it_runs(&self) {
         while self.line()["messages"].as_u64().unwrap() < 100 {}
     }
-
-    /// The processes that it started.
-    fn children(&self) -> HashSet<u32> {
-        let pid = self.child.id();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
-    }
-}
-
-/// No test leaves a process behind.
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[track_caller]
-fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what} within {DEADLINE:?}");
-        thread::yield_now();
-    }
-}
-
-/// Whether that process, which was a `memit`, is there and is more than a number to be waited for.
-fn lives(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let is_memit = status.contains("(memit)");
-    is_memit && !status.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('Z'))
 }
 
 #[test]
@@ -139,9 +102,9 @@ fn a_soak_counts_what_it_did_in_its_last_object() {
 
 #[test]
 fn an_interrupted_soak_gives_its_verdict_so_far_and_leaves_nothing() {
-    let mut soak = Running::start(&[]);
+    let mut soak = Soak::start(&[]);
     soak.until_it_runs();
-    let children = soak.children();
+    let children = soak.child.children();
     kill("INT", soak.child.id());
     let verdict = soak.verdict();
     assert_eq!((&verdict["ok"], &verdict["signal"]), (&true.into(), &2.into()), "{verdict}");
@@ -152,10 +115,11 @@ fn an_interrupted_soak_gives_its_verdict_so_far_and_leaves_nothing() {
 
 #[test]
 fn a_soak_that_is_killed_takes_its_processes_with_it_and_leaves_no_file() {
-    let mut soak = Running::start(&[]);
+    let mut soak = Soak::start(&[]);
     soak.until_it_runs();
-    let children = soak.children();
+    let children = soak.child.children();
     assert!(children.len() >= 3, "the janitor, the main and a renderer: {children:?}");
+    assert!(children.iter().copied().any(lives), "{children:?}");
     assert_eq!(soak.place.leftovers(), 1);
     soak.child.kill().unwrap();
     soak.child.wait().unwrap();
@@ -171,7 +135,7 @@ fn board_of_a_renderer(boards: &Path) -> Option<PathBuf> {
 
 #[test]
 fn a_message_that_was_sent_and_did_not_come_makes_the_soak_fail() {
-    let mut soak = Running::start(&[]);
+    let mut soak = Soak::start(&[]);
     soak.until_it_runs();
     // Every renderer claims to have sent a million messages more, from then on until its end.
     let directory = fs::read_dir(soak.place.temporary.path()).unwrap().next().unwrap().unwrap().path();
@@ -204,11 +168,11 @@ fn forge(board: &Path) {
 
 #[test]
 fn a_stopped_process_that_nobody_wakes_is_told_as_a_hang() {
-    let mut soak = Running::start(&["--calm"]);
+    let mut soak = Soak::start(&["--calm"]);
     soak.until_it_runs();
     let is_renderer =
         |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().contains("soak-renderer");
-    let pid = soak.children().into_iter().find(is_renderer).unwrap();
+    let pid = soak.child.children().into_iter().find(is_renderer).unwrap();
     // Not by the soak, which therefore does not know.
     kill("STOP", pid);
     let verdict = soak.verdict();

@@ -5,11 +5,17 @@ use std::{
     ffi::OsStr,
     fs::{self, Permissions},
     io::{BufRead, BufReader, Read, Write},
+    ops::{Deref, DerefMut},
     os::unix::fs::PermissionsExt,
     process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
+
+/// Longer than anything here takes.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A place to run commands in.
 pub(crate) struct Place {
@@ -57,16 +63,70 @@ impl Place {
     }
 }
 
+/// A `memit` that runs until something ends it, or until this is dropped.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
+    /// The processes that it started.
+    pub(crate) fn children(&self) -> Vec<u32> {
+        let pid = self.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+    }
+}
+
+impl Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+/// No test leaves a process behind.
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It fails where the process has ended and been waited for.
+        let _ = self.kill();
+        let _ = self.wait();
+    }
+}
+
+/// Whether that process, which a `memit` started, runs one too, and is more than a number to be waited for.
+pub(crate) fn lives(pid: u32) -> bool {
+    let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    arguments.starts_with("memit\0")
+}
+
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what} within {DEADLINE:?}");
+        thread::yield_now();
+    }
+}
+
 /// `memit listen`, ready.
 pub(crate) struct Listener {
-    pub(crate) child: Child,
+    pub(crate) child: Running,
     pub(crate) stdout: Option<BufReader<ChildStdout>>,
     stderr: BufReader<ChildStderr>,
 }
 
 impl Listener {
     pub(crate) fn start(place: &Place, app: &str) -> Self {
-        let mut child = place.command(["listen", app]).spawn().unwrap();
+        let mut child = Running::start(&mut place.command(["listen", app]));
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
@@ -94,15 +154,6 @@ impl Listener {
         }
         self.stderr.read_to_string(&mut err).unwrap();
         (self.child.wait().unwrap().code(), out, err)
-    }
-}
-
-/// No test leaves a process behind.
-impl Drop for Listener {
-    fn drop(&mut self) {
-        // It fails where the process has ended and been waited for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
