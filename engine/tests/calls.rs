@@ -20,12 +20,7 @@ fn several_threads_call_at_once_and_each_gets_its_own_answer() {
         within_deadline(move || {
             let (_dir, main, renderer) = pair(wait);
             let link = link_to_main(&renderer);
-            let answering = main.clone();
-            let dispatcher = thread::spawn(move || {
-                let mut seen = Recorder::default();
-                dispatch_to_the_end(&answering, &mut seen);
-                seen.calls
-            });
+            let dispatcher = record(&main);
             // With spinning, more threads than cores only pass the time to each other.
             let (threads, calls) = if wait == WaitStrategy::Spin { (2, 200) } else { (12, 200) };
             thread::scope(|scope| {
@@ -42,7 +37,7 @@ fn several_threads_call_at_once_and_each_gets_its_own_answer() {
                 }
             });
             main.shutdown();
-            assert_eq!(dispatcher.join().unwrap(), (threads * calls) as usize);
+            assert_eq!(dispatcher.join().unwrap().calls, (threads * calls) as usize);
         });
     }
 }
@@ -52,10 +47,8 @@ fn main_calls_a_renderer() {
     within_deadline(|| {
         let (_dir, main, renderer) = pair(WaitStrategy::Adaptive);
         let links = links_to_renderers(&main, 1);
-        let dispatcher = thread::spawn(move || dispatch_to_the_end(&renderer, &mut Recorder::default()));
-        let mut reply = AlignedBytes::new();
-        links[0].call(CHANNEL, b"main asks", None, &mut reply).unwrap();
-        assert_eq!(reply.as_slice(), b"main asks");
+        let dispatcher = record(&renderer);
+        assert_eq!(value(&links[0], b"main asks").unwrap(), b"main asks");
         main.shutdown();
         dispatcher.join().unwrap();
     });
@@ -76,10 +69,7 @@ fn a_call_that_nobody_answers_times_out_and_its_late_answer_is_dropped() {
             ..Recorder::default()
         };
         thread::scope(|scope| {
-            let caller = scope.spawn(|| {
-                let mut reply = AlignedBytes::new();
-                link.call(CHANNEL, b"second", None, &mut reply).map(|_| reply.as_slice().to_vec())
-            });
+            let caller = scope.spawn(|| value(&link, b"second"));
             dispatch_until(&main, &mut seen, |seen| seen.calls == 2);
             let (to, late) = tokens.recv().unwrap();
             let (_, current) = tokens.recv().unwrap();
@@ -214,9 +204,7 @@ fn of_two_calls_that_cross_the_renderers_ends_and_mains_is_answered() {
             });
             // Main waits as a dispatching thread, so that the renderer's call back closes a cycle.
             let _dispatch = main.dispatch().unwrap();
-            let mut reply = AlignedBytes::new();
-            links[0].call(CHANNEL, b"there", None, &mut reply).unwrap();
-            assert_eq!(reply.as_slice(), b"done");
+            assert_eq!(value(&links[0], b"there").unwrap(), b"done");
             assert_eq!(dispatcher.join().unwrap(), Some(Err(CallError::WouldDeadlock)));
         });
     }

@@ -139,19 +139,11 @@ fn a_call_waits_for_the_guard_and_is_answered() {
         within_deadline(move || {
             let (_dir, main, renderer) = pair(wait);
             let link = link_to_main(&renderer);
-            let answering = main.clone();
-            let dispatcher = thread::spawn(move || {
-                let mut seen = Recorder::default();
-                dispatch_to_the_end(&answering, &mut seen);
-                seen.messages.len()
-            });
+            let dispatcher = record(&main);
             thread::scope(|scope| {
                 let mut guard = link.exclusive().unwrap();
                 let link = &link;
-                let caller = scope.spawn(move || {
-                    let mut reply = AlignedBytes::new();
-                    link.call(CHANNEL, b"echo", None, &mut reply).map(|_| reply.as_slice().to_vec())
-                });
+                let caller = scope.spawn(move || value(link, b"echo"));
                 for _ in 0..1000 {
                     guard.send(CHANNEL, &[0; 100], Patience::ByPolicy).unwrap();
                 }
@@ -159,7 +151,7 @@ fn a_call_waits_for_the_guard_and_is_answered() {
                 assert_eq!(caller.join().unwrap(), Ok(b"echo".to_vec()));
             });
             main.shutdown();
-            assert_eq!(dispatcher.join().unwrap(), 1000);
+            assert_eq!(dispatcher.join().unwrap().messages.len(), 1000);
         });
     }
 }
@@ -183,10 +175,7 @@ fn a_call_that_is_given_up_meanwhile_leaves_its_slot_usable() {
             assert_eq!(caller.join().unwrap(), Err(CallError::Timeout));
             guard.send(CHANNEL, b"by the guard", Patience::ByPolicy).unwrap();
             drop(guard);
-            let caller = scope.spawn(move || {
-                let mut reply = AlignedBytes::new();
-                link.call(CHANNEL, b"again", None, &mut reply).map(|_| reply.as_slice().to_vec())
-            });
+            let caller = scope.spawn(move || value(link, b"again"));
             let mut seen = Recorder::default();
             dispatch_until(&main, &mut seen, |seen| seen.calls == 1);
             assert_eq!(seen.messages[0].1, b"by the guard");

@@ -194,7 +194,7 @@ fn kept_payloads_of_calls_answers_and_loans_outlive_the_connection() {
         let (_dir, main, renderer) = small_pair(WaitStrategy::Adaptive, true);
         let (to_renderer, to_main) = linked(&main, &renderer);
         let mut answers = Vec::new();
-        let dispatcher = serve_recorder(&main);
+        let dispatcher = record(&main);
         for (seed, len) in [(1, 5000), (2, EXTENT + 1)] {
             let answer = to_main.call(CHANNEL, &content(seed, len), None, &mut AlignedBytes::new()).unwrap().unwrap();
             answers.push((seed, len, answer));

@@ -446,7 +446,7 @@ fn payloads_in_the_backlog_are_bounded() {
         assert_eq!(refused, SendError::Full { len: EXTENT });
         assert_eq!(sent, EXTENTS as u64 + 3, "an arena full of them, and a backlog");
         drop(dispatch);
-        let dispatcher = serve_recorder(&main);
+        let dispatcher = record(&main);
         let mut seen = Recorder::default();
         dispatch_until(&renderer, &mut seen, |seen| seen.messages.len() as u64 == sent);
         for (seed, (_, bytes)) in (0..).zip(&seen.messages) {

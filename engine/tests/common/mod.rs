@@ -7,12 +7,12 @@ pub mod payload;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use memit_engine::{
-    Announced, CallToken, Config, Disconnect, Handler, Incoming, Link, Patience, Port, ReplyStatus, Violation,
-    WaitStrategy, Wakeup,
+    AlignedBytes, Announced, CallError, CallToken, Config, Disconnect, Handler, Incoming, Link, Patience, Port,
+    ReplyStatus, Violation, WaitStrategy, Wakeup,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use tempfile::TempDir;
@@ -127,6 +127,26 @@ pub fn dispatch_to_the_end(port: &Port, recorder: &mut Recorder) {
             return;
         }
     }
+}
+
+/// Records what arrives and answers calls with their own bytes, on a thread of its own, until the port is shut down or
+/// its main is gone.
+pub fn record(port: &Port) -> JoinHandle<Recorder> {
+    let port = port.clone();
+    thread::spawn(move || {
+        let mut seen = Recorder::default();
+        dispatch_to_the_end(&port, &mut seen);
+        seen
+    })
+}
+
+/// The value of a call, wherever it lies.
+pub fn value(link: &Link, payload: &[u8]) -> Result<Vec<u8>, CallError> {
+    let mut reply = AlignedBytes::new();
+    Ok(match link.call(CHANNEL, payload, None, &mut reply)? {
+        Some(kept) => kept.to_vec(),
+        None => reply.to_vec(),
+    })
 }
 
 /// The one peer of a renderer, with the test's channel announced.

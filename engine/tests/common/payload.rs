@@ -9,12 +9,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use memit_engine::{
-    AlignedBytes, Announced, CallError, Config, Disconnect, Handler, Incoming, Kept, Link, Patience, Port, ReplyStatus,
-    Trust, Violation, WaitStrategy,
+    Announced, Config, Disconnect, Handler, Incoming, Kept, Link, Patience, Port, ReplyStatus, Trust, Violation,
+    WaitStrategy,
 };
 use tempfile::TempDir;
 
-use super::{CHANNEL, DEADLINE, config, dispatch_to_the_end};
+use super::{DEADLINE, config};
 
 /// The smallest extent.
 pub const EXTENT: usize = 64 << 10;
@@ -192,15 +192,6 @@ pub fn linked(main: &Port, renderer: &Port) -> (Arc<Link>, Arc<Link>) {
     (to_renderer, to_main)
 }
 
-/// The value of a call, wherever it lies.
-pub fn value(link: &Link, payload: &[u8]) -> Result<Vec<u8>, CallError> {
-    let mut reply = AlignedBytes::new();
-    Ok(match link.call(CHANNEL, payload, Some(Instant::now() + DEADLINE), &mut reply)? {
-        Some(kept) => kept.to_vec(),
-        None => reply.to_vec(),
-    })
-}
-
 /// Runs `f` on a thread of its own, and returns once that thread sleeps in it or has ended.
 pub fn asleep<'scope, T: Send + 'scope>(
     scope: &'scope thread::Scope<'scope, '_>,
@@ -223,12 +214,6 @@ pub fn asleep<'scope, T: Send + 'scope>(
         thread::yield_now();
     }
     thread
-}
-
-/// Takes the answer of main for a while: nobody else dispatches it.
-pub fn serve_recorder(port: &Port) -> JoinHandle<()> {
-    let port = port.clone();
-    thread::spawn(move || dispatch_to_the_end(&port, &mut super::Recorder::default()))
 }
 
 const ROLE: &str = "MEMIT_ENGINE_TEST_ROLE";
