@@ -6,8 +6,8 @@ use super::{FIGURES, Report, SMALL, heat};
 use crate::rivals::contest::{Figures, Row};
 use crate::rivals::{Wait, Work, lineup};
 
-/// The workspace's lock file tells the versions that were built.
-const LOCK: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"));
+/// The lock file tells the versions that were built.
+const LOCK: &str = include_str!(env!("MEMIT_BENCH_LOCK"));
 const CRATES: [&str; 6] = ["iceoryx2", "ipc-channel", "raw_sync", "shared_memory", "rtrb", "serde_json"];
 
 /// The page, with the pictures that were made.
