@@ -92,7 +92,8 @@ pub enum WaitStrategy {
     Spin,
     /// Sleep at once: the least processor time.
     Park,
-    /// Spin for about as long as recent waits took, then sleep.
+    /// Spin for about as long as recent waits took, then sleep; and sleep at once for a while if somebody else turns out to
+    /// want the core.
     #[default]
     Adaptive,
 }

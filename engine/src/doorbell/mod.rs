@@ -6,6 +6,8 @@
 //!
 //! [`release`] is for the threads of one process, which wait for each other.
 
+#[cfg(not(loom))]
+pub(crate) mod contention;
 pub(crate) mod protocol;
 pub(crate) mod release;
 pub(crate) mod sleep;

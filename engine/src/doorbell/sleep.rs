@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use super::protocol::{Kinds, Waker};
+use super::protocol::{Kinds, Pass, Waker};
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::futex::{self, MOST_WORDS, WaitOn};
 
@@ -41,19 +41,19 @@ impl<'a, const BELLS: usize> Noted<'a, BELLS> {
 }
 
 /// Sleeps once on `bell`, unless `ready`: until it rings, or `control` is changed. `arm` says in our outbox that
-/// somebody sleeps; `barrier` passes the heavy barrier and says how long to sleep at most.
+/// somebody sleeps, and what has to be passed then; `barrier` passes that, and says how long to sleep at most.
 pub(crate) fn sleep_once(
     bell: &AtomicU32,
     control: &AtomicU32,
-    arm: impl FnOnce(),
-    barrier: impl FnOnce() -> Option<Instant>,
+    arm: impl FnOnce() -> Pass,
+    barrier: impl FnOnce(Pass) -> Option<Instant>,
     ready: impl FnOnce() -> bool,
 ) {
     let noted = Noted::new([bell], control);
     crash_point!("waiter-arm-before");
-    arm();
+    let pass = arm();
     crash_point!("waiter-arm-after");
-    let deadline = barrier();
+    let deadline = barrier(pass);
     if !ready() {
         crash_point!("waiter-sleep");
         noted.wait(1, deadline);
@@ -103,7 +103,7 @@ mod tests {
     fn a_ring_serves_the_kinds_that_are_armed_and_no_other() {
         for (kinds, is_bumped, is_told) in [(Kinds::FUTEX, true, false), (Kinds::DESCRIPTOR, false, true)] {
             let (word, bell, waker) = (AtomicU64::new(0), AtomicU32::new(7), Waker::default());
-            arm(&word, kinds);
+            let _ = arm(&word, kinds, false);
             let armed = word.load(Ordering::Relaxed);
             let told = Cell::new(false);
             waker.ring(armed, &bell, || {
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_ring_that_will_not_be_heard_is_due_again() {
         let (word, waker) = (AtomicU64::new(0), Waker::default());
-        arm(&word, Kinds::DESCRIPTOR);
+        let _ = arm(&word, Kinds::DESCRIPTOR, false);
         let armed = word.load(Ordering::Relaxed);
         waker.ring(armed, &AtomicU32::new(0), || false);
         assert!(waker.due(armed));

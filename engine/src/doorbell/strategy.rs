@@ -2,10 +2,11 @@
 
 use std::hint;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::contention;
 use crate::config::WaitStrategy;
 
 /// Iterations between two looks at the clock, so that a spinning thread meets its deadline.
@@ -15,41 +16,37 @@ pub(crate) const CLOCK_STRIDE: u32 = 1024;
 /// tens of microseconds: about what a park and its wake-up cost on a virtual machine.
 const LEAST: u32 = 64;
 const MOST: u32 = 1 << 15;
-/// A wait shorter than this would have been met by spinning.
+/// What a busy thread spins at least: so long that its peer may be interrupted meanwhile without both going to sleep.
+const BUSY: u32 = 4096;
+/// The iteration at which the core is offered to others first, a power of two: before that an offer costs as much as it
+/// could save them. From there on it is offered whenever the wait has become twice as long.
+const OFFER: u32 = 1024;
+/// A sleep shorter than this would have been met by spinning.
 const WORTH_SPINNING: Duration = Duration::from_micros(60);
-/// A stride of spinning that takes longer than this was interrupted: somebody else wants the core.
-const DESCHEDULED: Duration = Duration::from_micros(500);
+
+/// A sleep counts as much as so many waits that spinning has met, and more than `OFTEN` on balance, up to `ALWAYS`, are
+/// often.
+const SLEEP: u32 = 4;
+const OFTEN: u32 = 8;
+const ALWAYS: u32 = 16;
 
 static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, Into::into));
-/// Threads of this process that spin right now.
-static SPINNING: AtomicUsize = AtomicUsize::new(0);
 
 /// A strategy and what it has learned about one kind of wait.
 #[derive(Debug)]
 pub(crate) struct Spin {
     strategy: WaitStrategy,
     budget: AtomicU32,
-}
-
-struct Spinning;
-
-impl Spinning {
-    fn enter() -> Option<Self> {
-        let others = SPINNING.fetch_add(1, Ordering::Relaxed);
-        let spinning = Self;
-        (others < *CORES && *CORES > 1).then_some(spinning)
-    }
-}
-
-impl Drop for Spinning {
-    fn drop(&mut self) {
-        SPINNING.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// Sleeps against waits that spinning has met, from 0 to `ALWAYS`.
+    sleeps: AtomicU32,
 }
 
 impl Spin {
     pub(crate) fn new(strategy: WaitStrategy) -> Self {
-        Self { strategy, budget: AtomicU32::new(MOST / 4) }
+        // Whoever is waited for needs the only core.
+        let is_futile = strategy == WaitStrategy::Adaptive && *CORES == 1;
+        let strategy = if is_futile { WaitStrategy::Park } else { strategy };
+        Self { strategy, budget: AtomicU32::new(MOST / 4), sleeps: AtomicU32::new(0) }
     }
 
     /// Calls `done` until it gives something or it is time to sleep (`None`). `done` is told the iteration, a
@@ -74,40 +71,63 @@ impl Spin {
 
     #[inline]
     fn adaptive<T>(&self, mut done: impl FnMut(u32) -> Option<T>) -> Option<T> {
-        if let Some(found) = done(0) {
-            return Some(found);
-        }
-        let _spinning = Spinning::enter()?;
-        let budget = self.budget.load(Ordering::Relaxed);
-        let mut stride_began = None;
-        for iteration in 1..budget {
+        let rests = contention::rests();
+        let budget = if rests { LEAST } else { self.budget.load(Ordering::Relaxed) };
+        for iteration in 0..budget {
             if let Some(found) = done(iteration) {
-                // Twice what this wait took, approached slowly: one long wait does not make every thread a spinner.
-                let aim = iteration.saturating_mul(2).clamp(LEAST, MOST);
-                let learned = budget - budget / 8 + aim / 8;
-                self.budget.store(learned.clamp(LEAST, MOST), Ordering::Relaxed);
+                self.met(rests, budget, iteration);
                 return Some(found);
             }
             pause(iteration);
-            if iteration.is_multiple_of(CLOCK_STRIDE) {
-                let now = Instant::now();
-                if stride_began.is_some_and(|began| now - began > DESCHEDULED) {
-                    self.budget.store((budget / 2).max(LEAST), Ordering::Relaxed);
-                    return None;
-                }
-                stride_began = Some(now);
+            if iteration >= OFFER && iteration.is_power_of_two() && contention::offer() {
+                return None;
             }
         }
         None
     }
 
+    /// Learns from a wait that spinning has met.
+    #[inline]
+    fn met(&self, rests: bool, budget: u32, iterations: u32) {
+        if !rests {
+            // Twice what this wait took, approached slowly: one long wait does not make every thread a spinner.
+            let aim = iterations.saturating_mul(2).max(BUSY);
+            learn(&self.budget, budget, (budget - budget / 8 + aim / 8).clamp(LEAST, MOST));
+            if iterations < OFFER {
+                contention::did_not_offer();
+            }
+        }
+        let sleeps = self.sleeps.load(Ordering::Relaxed);
+        learn(&self.sleeps, sleeps, sleeps.saturating_sub(1));
+    }
+
     /// Learns from a sleep: a short one would have been met by spinning, a long one was right.
     pub(crate) fn slept(&self, took: Duration) {
-        if matches!(self.strategy, WaitStrategy::Adaptive) {
-            let budget = self.budget.load(Ordering::Relaxed);
-            let learned = if took < WORTH_SPINNING { budget.saturating_mul(2) } else { budget - budget / 8 };
-            self.budget.store(learned.clamp(LEAST, MOST), Ordering::Relaxed);
+        if self.strategy != WaitStrategy::Adaptive {
+            return;
         }
+        let sleeps = self.sleeps.load(Ordering::Relaxed);
+        learn(&self.sleeps, sleeps, (sleeps + SLEEP).min(ALWAYS));
+        if contention::rests() {
+            contention::slept();
+            return;
+        }
+        let budget = self.budget.load(Ordering::Relaxed);
+        let learned = if took < WORTH_SPINNING { budget * 2 } else { budget - budget / 8 };
+        learn(&self.budget, budget, learned.clamp(LEAST, MOST));
+    }
+
+    /// Whether waits of this kind end with a sleep more often than not, so that sleeping is to be cheap.
+    pub(crate) fn sleeps_often(&self) -> bool {
+        self.strategy == WaitStrategy::Park || self.sleeps.load(Ordering::Relaxed) > OFTEN
+    }
+}
+
+/// Threads that learn nothing new leave each other the cache line.
+#[inline]
+fn learn(what: &AtomicU32, known: u32, learned: u32) {
+    if learned != known {
+        what.store(learned, Ordering::Relaxed);
     }
 }
 
@@ -123,6 +143,11 @@ fn pause(iteration: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever the machine has.
+    fn adaptive() -> Spin {
+        Spin { strategy: WaitStrategy::Adaptive, ..Spin::new(WaitStrategy::Spin) }
+    }
 
     #[test]
     fn park_looks_once_and_then_sleeps() {
@@ -142,7 +167,7 @@ mod tests {
 
     #[test]
     fn adaptive_learns_from_short_waits_and_from_long_sleeps() {
-        let spin = Spin::new(WaitStrategy::Adaptive);
+        let spin = adaptive();
         for _ in 0..200 {
             spin.slept(Duration::from_millis(10));
         }
@@ -151,5 +176,38 @@ mod tests {
             spin.slept(Duration::from_micros(1));
         }
         assert_eq!(spin.budget.load(Ordering::Relaxed), MOST);
+    }
+
+    #[test]
+    fn adaptive_spins_for_about_twice_as_long_as_its_waits_take_and_for_an_interruption_of_its_peer() {
+        for (wait, expected) in [(200, BUSY), (3000, 6000)] {
+            let spin = adaptive();
+            for _ in 0..200 {
+                spin.met(false, spin.budget.load(Ordering::Relaxed), wait);
+            }
+            let budget = spin.budget.load(Ordering::Relaxed);
+            assert!(budget.abs_diff(expected) < expected / 100, "{wait}: {budget}");
+        }
+    }
+
+    #[test]
+    fn waits_that_mostly_sleep_are_told_from_those_that_mostly_do_not() {
+        let spin = adaptive();
+        let slept = || spin.slept(Duration::from_micros(1));
+        let met = || assert_eq!(spin.until(|_| Some(())), Some(()));
+        assert!(!spin.sleeps_often());
+        (0..2).for_each(|_| slept());
+        assert!(!spin.sleeps_often(), "two sleeps are not often");
+        slept();
+        assert!(spin.sleeps_often());
+        for _ in 0..100 {
+            met();
+            slept();
+        }
+        assert!(spin.sleeps_often());
+        (0..ALWAYS).for_each(|_| met());
+        assert!(!spin.sleeps_often());
+        assert!(Spin::new(WaitStrategy::Park).sleeps_often());
+        assert!(!Spin::new(WaitStrategy::Spin).sleeps_often());
     }
 }

@@ -1,12 +1,12 @@
 //! Ringing the peer's bells, and sleeping until it rings ours.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
 use memit_ringbuf::reached;
 
 use super::Link;
-use crate::doorbell::protocol::{Kinds, Waker, arm_at, wanted_by_armed};
+use crate::doorbell::protocol::{Kinds, Pass, Waker, arm, arm_at, armed, unfence, wanted_by_armed};
 use crate::doorbell::sleep::{ring_anyway, sleep_once};
 use crate::doorbell::strategy::{CLOCK_STRIDE, Spin};
 use crate::sys::barrier::{self, Barrier, Heavy};
@@ -18,11 +18,17 @@ impl Link {
     /// Tells the peer's dispatcher that a frame was published, if it sleeps.
     #[inline(always)]
     pub(super) fn ring_data(&self) {
-        barrier::light(self.outgoing);
-        let armed = self.peer.load_data_armed();
+        let armed = self.armed(|| self.peer.load_data_armed());
         if self.data_waker.due(armed) {
             self.ring(&self.data_waker, armed, self.own.data_bell());
         }
+    }
+
+    /// What a thread of the peer has armed with that sleeps alone, as found behind a publication.
+    #[inline(always)]
+    fn armed(&self, load: impl Fn() -> u64) -> u64 {
+        barrier::light(self.outgoing);
+        armed(load, || barrier::light(Barrier::Fence))
     }
 
     /// What the peer's producers have armed with, if they sleep for space and were not woken since.
@@ -45,8 +51,7 @@ impl Link {
     /// Tells a thread of the peer that the reply in `slot` is there, if it sleeps.
     #[inline(always)]
     pub(super) fn ring_reply(&self, slot: u32) {
-        barrier::light(self.outgoing);
-        let armed = self.peer.load_reply_armed(slot);
+        let armed = self.armed(|| self.peer.load_reply_armed(slot));
         if let Some(waker) = self.reply_wakers.get(slot as usize)
             && waker.due(armed)
         {
@@ -84,13 +89,31 @@ impl Link {
         arm_at(self.own.space_armed(), self.own.space_wanted(), wanted, kinds);
     }
 
+    /// Arms `word` of our outbox for the only thread that sleeps on it, which does so often or not.
+    pub(super) fn arm_alone(&self, word: &AtomicU64, kinds: Kinds, often: bool) -> Pass {
+        arm(word, kinds, often && self.incoming == Barrier::Asymmetric && !barrier::was_refused())
+    }
+
+    /// Says in our outbox that the dispatching thread sleeps for frames.
+    pub(crate) fn arm_data(&self, kinds: Kinds, often: bool) -> Pass {
+        self.arm_alone(self.own.data_armed(), kinds, often)
+    }
+
+    /// Asks the peer for no more fences behind what the dispatching thread waits for: it seldom sleeps.
+    pub(crate) fn unfence_data(&self) {
+        unfence(self.own.data_armed());
+    }
+
     /// The barrier that the sleeper on this link passes between arming and its last look.
-    pub(crate) fn sleeping_barrier(&self) -> Barrier {
-        self.incoming
+    pub(crate) fn sleeping_barrier(&self, pass: Pass) -> Barrier {
+        match pass {
+            Pass::Heavy => self.incoming,
+            Pass::Fence => Barrier::Fence,
+        }
     }
 
     /// Waits until `ready`, the end of the connection, or the deadline; may return sooner. Spins first, by `spin`.
-    /// `arm` says in our outbox that somebody sleeps, `bell` is the peer's word that it will ring.
+    /// `arm` says in our outbox that somebody sleeps, and what has to be passed then; `bell` is the peer's word that it will ring.
     // Not inlined, so that `ci/instructions.sh` can tell a call from its wait.
     #[inline(never)]
     pub(super) fn wait(
@@ -98,14 +121,14 @@ impl Link {
         spin: &Spin,
         bell: &AtomicU32,
         deadline: Option<Instant>,
-        arm: impl FnOnce(),
+        arm: impl FnOnce() -> Pass,
         ready: impl Fn() -> bool,
     ) {
         if self.spin(spin, deadline, &ready) {
             return;
         }
         let began = Instant::now();
-        let barrier = || bounded(deadline, barrier::heavy(self.incoming));
+        let barrier = |pass| bounded(deadline, barrier::heavy(self.sleeping_barrier(pass)));
         sleep_once(bell, &self.control, arm, barrier, || ready() || !self.is_connected());
         spin.slept(began.elapsed());
     }

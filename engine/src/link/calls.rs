@@ -12,7 +12,7 @@ use crate::aligned::AlignedBytes;
 use crate::call::crossing::{self, Shown};
 use crate::call::{CallHeader, CallId, CallToken, ReplyStatus};
 use crate::config::Trust;
-use crate::doorbell::protocol::{Kinds, arm};
+use crate::doorbell::protocol::{Kinds, unfence};
 use crate::error::{CallError, Disconnect, ReplyError};
 use crate::frame::{ABANDON, CALL, Content, Parcel};
 use crate::payload::arena::NoMemory;
@@ -160,6 +160,9 @@ impl Link {
             // The end of the connection is read first: an answer that was published before it is still taken.
             let ended = self.ended();
             if has_arrived() {
+                if self.replies_fenced.load(Ordering::Relaxed) && !self.reply_spin.sleeps_often() {
+                    unfence(self.own.reply_armed(slot));
+                }
                 return self.take_reply(slot, reply);
             }
             if let Some(reason) = ended {
@@ -176,8 +179,13 @@ impl Link {
                 self.peer.reply_bell(slot),
                 deadline,
                 || {
-                    arm(self.own.reply_armed(slot), Kinds::FUTEX);
+                    let often = self.reply_spin.sleeps_often();
+                    if often {
+                        self.replies_fenced.store(true, Ordering::Relaxed);
+                    }
+                    let pass = self.arm_alone(self.own.reply_armed(slot), Kinds::FUTEX, often);
                     crash_point!("reply-armed");
+                    pass
                 },
                 || has_arrived() || crossing(),
             );

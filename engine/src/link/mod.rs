@@ -106,6 +106,8 @@ pub struct Link {
 
     space_spin: Spin,
     reply_spin: Spin,
+    /// Whether a word that somebody waits for a reply with may ask the peer for fences.
+    replies_fenced: AtomicBool,
     guard_spin: Spin,
 
     sockets: Sockets,
@@ -154,6 +156,7 @@ impl Link {
             arena_idle: config.arena_idle.max(LEAST_IDLE),
             space_spin: Spin::new(config.wait),
             reply_spin: Spin::new(config.wait),
+            replies_fenced: AtomicBool::new(false),
             guard_spin: Spin::new(config.wait),
             releases: Releases::new(),
             sockets: Sockets::new(admitted),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Link;
-use crate::doorbell::protocol::{Kinds, arm_shared};
+use crate::doorbell::protocol::{Kinds, Pass, arm_shared};
 use crate::payload::arena::Seen;
 
 /// What a sender without space waits for.
@@ -54,9 +54,11 @@ impl Blocked {
         self.rooms().fold(deadline, |deadline, room| room.bounded(deadline))
     }
 
-    /// Says in our outbox that the dispatching thread sleeps until there is room.
-    pub(crate) fn arm(self, link: &Link, kinds: Kinds) {
+    /// Says in our outbox that the dispatching thread sleeps until there is room. What it has to pass before its last
+    /// look, when it would have to pass `pass` without that.
+    pub(crate) fn arm(self, link: &Link, kinds: Kinds, pass: Pass) -> Pass {
         self.rooms().for_each(|room| link.arm_room(room, kinds));
+        if self.is_clear() { pass } else { Pass::Heavy }
     }
 
     /// Whether there may be room for any of it.
@@ -76,7 +78,10 @@ impl Link {
                 &self.space_spin,
                 self.peer.space_bell(),
                 room.bounded(deadline),
-                || self.arm_room(room, Kinds::FUTEX),
+                || {
+                    self.arm_room(room, Kinds::FUTEX);
+                    Pass::Heavy
+                },
                 || self.has_room(room) || crossing(),
             );
         });

@@ -4,10 +4,13 @@
 //! it published in a buffer while the load behind it is already done: here each waker has a [`Processor`], which keeps
 //! it for as long as it may. The sleeper's membarrier empties the buffers of all, under the lock that a waker takes to
 //! put something in; so it happens, as the kernel's does, before the store, between the store and the load, or behind
-//! both. The light barrier holds back the compiler alone: without it, the load comes first.
+//! both. The light barrier holds back the compiler alone: without it, the load comes first. A waker that is asked for a
+//! fence empties its buffer by itself.
 
 use loom::sync::Mutex;
 use loom::sync::atomic::{Ordering, fence};
+
+use crate::doorbell::protocol::Pass;
 
 /// Which barriers the two sides agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub(super) enum Without {
     Nothing,
     Heavy,
     Light,
+    /// The fence that a sleeper asks its wakers for.
+    Asked,
 }
 
 /// A store that no other processor has seen.
@@ -55,43 +60,50 @@ impl Barriers {
     }
 
     /// What a sleeper passes.
-    pub(super) fn heavy(&self) {
-        if self.without == Without::Heavy {
+    pub(super) fn heavy(&self, pass: Pass) {
+        if self.without == Without::Heavy && pass == Pass::Heavy {
             return;
         }
         fence(Ordering::SeqCst);
-        if self.kind == Kind::Membarrier {
+        if self.kind == Kind::Membarrier && pass == Pass::Heavy {
             self.wakers.iter().for_each(Processor::empty);
         }
     }
 
-    /// Has a waker publish with `store`, pass the light barrier, and `look` whom to ring; what it has found. Its next
-    /// store comes behind the one that publishes, in any case.
+    /// Has a waker publish with `store`, pass the light barrier, and `look` whom to ring; what it has found. `look` is
+    /// given the fence to pass if it is asked for one. The waker's next store comes behind the one that publishes, in any
+    /// case.
     pub(super) fn publish<R>(
         &self,
         waker: usize,
         store: impl FnOnce() + Send + 'static,
-        look: impl FnOnce() -> R,
+        look: impl FnOnce(&dyn Fn()) -> R,
     ) -> R {
         let own = &self.wakers[waker];
+        let asked = || {
+            if self.without != Without::Asked {
+                own.empty();
+                fence(Ordering::SeqCst);
+            }
+        };
         let found = match (self.kind, self.without) {
             (Kind::Fences, Without::Light) => {
                 store();
-                look()
+                look(&asked)
             }
             (Kind::Fences, _) => {
                 store();
                 fence(Ordering::SeqCst);
-                look()
+                look(&asked)
             }
             (Kind::Membarrier, Without::Light) => {
-                let found = look();
+                let found = look(&asked);
                 own.keep(Box::new(store));
                 found
             }
             (Kind::Membarrier, _) => {
                 own.keep(Box::new(store));
-                look()
+                look(&asked)
             }
         };
         own.empty();

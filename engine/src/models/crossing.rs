@@ -101,8 +101,8 @@ impl Side {
             if crossing() {
                 return Err(WouldDeadlock);
             }
-            let arm = || arm(self.own.reply_armed(slot), Kinds::FUTEX);
-            let barrier = || {
+            let arm = || arm(self.own.reply_armed(slot), Kinds::FUTEX, false);
+            let barrier = |_| {
                 fence(Ordering::SeqCst);
                 None
             };

@@ -7,7 +7,7 @@ use loom::thread;
 
 use super::barrier::{Barriers, Kind, Without};
 use super::explore::explore;
-use crate::doorbell::protocol::{Kinds, Waker, arm};
+use crate::doorbell::protocol::{Kinds, Pass, Waker, arm, armed, unfence};
 use crate::doorbell::sleep::sleep_once;
 
 struct Doorbell {
@@ -69,7 +69,8 @@ impl Doorbell {
         let store = move || {
             published.fetch_add(1, Ordering::Release);
         };
-        let armed = self.barriers.publish(waker, store, || self.armed.load(Ordering::Relaxed));
+        let look = |fence: &dyn Fn()| armed(|| self.armed.load(Ordering::Relaxed), fence);
+        let armed = self.barriers.publish(waker, store, look);
         if self.waker.due(armed) {
             self.waker.ring(armed, &self.bell, || self.socket.ring());
         }
@@ -79,23 +80,22 @@ impl Doorbell {
         self.published.load(Ordering::Acquire) >= wanted
     }
 
-    fn sleep_until(&self, wanted: u64) {
+    fn sleep_until(&self, wanted: u64, fenced: bool) {
         while !self.has(wanted) {
-            let arm = || arm(&self.armed, Kinds::FUTEX);
-            sleep_once(&self.bell, &self.control, arm, || self.barrier(), || self.has(wanted));
+            let arm = || arm(&self.armed, Kinds::FUTEX, fenced);
+            sleep_once(&self.bell, &self.control, arm, |pass| self.barrier(pass), || self.has(wanted));
         }
     }
 
-    fn barrier(&self) -> Option<std::time::Instant> {
-        self.barriers.heavy();
+    fn barrier(&self, pass: Pass) -> Option<std::time::Instant> {
+        self.barriers.heavy(pass);
         None
     }
 
     /// As a thread with many peers does.
     fn poll_until(&self, wanted: u64) {
         while !self.has(wanted) {
-            arm(&self.armed, Kinds::DESCRIPTOR);
-            self.barriers.heavy();
+            self.barriers.heavy(arm(&self.armed, Kinds::DESCRIPTOR, false));
             if !self.has(wanted) {
                 self.socket.wait_and_drain();
             }
@@ -108,7 +108,20 @@ fn one_waker(kind: Kind, without: Without, frames: u64) {
         let bell = Doorbell::new(kind, without, 1);
         let other = Arc::clone(&bell);
         let waker = thread::spawn(move || (0..frames).for_each(|_| other.publish(0)));
-        (1..=frames).for_each(|seen| bell.sleep_until(seen));
+        (1..=frames).for_each(|seen| bell.sleep_until(seen, false));
+        waker.join().unwrap();
+    });
+}
+
+/// A consumer that asks for fences, behind membarrier, while it waits for the frames that `fenced` tells.
+fn one_waker_that_is_asked(without: Without, fenced: &'static [bool]) {
+    explore(Some(4), move || {
+        let bell = Doorbell::new(Kind::Membarrier, without, 1);
+        let other = Arc::clone(&bell);
+        let waker = thread::spawn(move || fenced.iter().for_each(|_| other.publish(0)));
+        for (seen, fenced) in (1..).zip(fenced) {
+            bell.sleep_until(seen, *fenced);
+        }
         waker.join().unwrap();
     });
 }
@@ -120,7 +133,7 @@ fn two_wakers(kind: Kind) {
             let bell = Arc::clone(&bell);
             thread::spawn(move || bell.publish(waker))
         });
-        bell.sleep_until(2);
+        bell.sleep_until(2, false);
         wakers.into_iter().for_each(|waker| waker.join().unwrap());
     });
 }
@@ -157,6 +170,51 @@ fn without_the_sleepers_membarrier_a_wake_up_is_lost() {
 #[should_panic(expected = "deadlock")]
 fn without_the_wakers_compiler_fence_a_wake_up_is_lost() {
     one_waker(Kind::Membarrier, Without::Light, 1);
+}
+
+#[test]
+fn fences_that_are_asked_for_behind_membarrier_wake_a_consumer_for_each_message() {
+    one_waker_that_is_asked(Without::Nothing, &[true, true]);
+}
+
+#[test]
+fn a_consumer_that_asks_for_no_more_fences_is_woken_for_each_message() {
+    one_waker_that_is_asked(Without::Nothing, &[true, false]);
+}
+
+/// Not by arming, but while it does not sleep.
+#[test]
+fn a_consumer_that_has_renounced_fences_asks_for_them_anew() {
+    explore(Some(3), || {
+        let bell = Doorbell::new(Kind::Membarrier, Without::Nothing, 1);
+        let other = Arc::clone(&bell);
+        let waker = thread::spawn(move || (0..2).for_each(|_| other.publish(0)));
+        bell.sleep_until(1, true);
+        unfence(&bell.armed);
+        bell.sleep_until(2, true);
+        waker.join().unwrap();
+    });
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn without_the_membarrier_behind_the_first_request_a_wake_up_is_lost() {
+    one_waker_that_is_asked(Without::Heavy, &[true]);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn without_the_fence_that_was_asked_for_a_wake_up_is_lost() {
+    explore(Some(4), || {
+        let bell = Doorbell::new(Kind::Membarrier, Without::Asked, 1);
+        // It asked when it slept before, and was woken then.
+        bell.barriers.heavy(arm(&bell.armed, Kinds::FUTEX, true));
+        bell.waker.rang(bell.armed.load(Ordering::Relaxed));
+        let other = Arc::clone(&bell);
+        let waker = thread::spawn(move || other.publish(0));
+        bell.sleep_until(1, true);
+        waker.join().unwrap();
+    });
 }
 
 #[test]
@@ -205,9 +263,9 @@ fn a_consumer_that_sleeps_is_called_to_something_else() {
             crate::doorbell::sleep::change(&other.control);
         });
         while news.load(Ordering::Relaxed) == 0 {
-            let arm = || arm(&bell.armed, Kinds::FUTEX);
+            let arm = || arm(&bell.armed, Kinds::FUTEX, false);
             let ready = || news.load(Ordering::Relaxed) != 0;
-            sleep_once(&bell.bell, &bell.control, arm, || bell.barrier(), ready);
+            sleep_once(&bell.bell, &bell.control, arm, |pass| bell.barrier(pass), ready);
         }
         caller.join().unwrap();
     });

@@ -59,7 +59,7 @@ impl Answering {
         let Some(writing) = self.answers.begin(id) else { return false };
         let (own, slot) = (Arc::clone(&self.own), id.slot());
         let store = move || own.write_slot(slot, &answer_to(id), id.get(), VALUE, INLINE);
-        let armed = self.barriers.publish(waker, store, || self.peer.load_reply_armed(slot));
+        let armed = self.barriers.publish(waker, store, |_| self.peer.load_reply_armed(slot));
         drop(writing);
         let bell = &self.wakers[slot as usize];
         if bell.due(armed) {
@@ -75,9 +75,9 @@ impl Calling {
         let slot = id.slot();
         let has_arrived = || self.peer.slot_id(slot) == id.get();
         while !has_arrived() {
-            let arm = || arm(self.own.reply_armed(slot), Kinds::FUTEX);
-            let barrier = || {
-                self.barriers.heavy();
+            let arm = || arm(self.own.reply_armed(slot), Kinds::FUTEX, false);
+            let barrier = |pass| {
+                self.barriers.heavy(pass);
                 None
             };
             sleep_once(self.peer.reply_bell(slot), &self.control, arm, barrier, has_arrived);

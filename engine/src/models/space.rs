@@ -9,7 +9,7 @@ use memit_ringbuf::reached;
 
 use super::barrier::{Barriers, Kind, Without};
 use super::explore::explore;
-use crate::doorbell::protocol::{Kinds, Waker, arm_at, wanted_by_armed};
+use crate::doorbell::protocol::{Kinds, Pass, Waker, arm_at, wanted_by_armed};
 use crate::doorbell::sleep::{change, sleep_once};
 
 struct Space {
@@ -43,9 +43,12 @@ impl Space {
 
     /// As `Link::wait_for_room` does, once: with a deadline that has passed it gives up when it would sleep.
     fn sleep(&self, wanted: u64, deadline: Option<Instant>) {
-        let arm = || arm_at(&self.armed, &self.wanted, wanted, Kinds::FUTEX);
-        let barrier = || {
-            self.barriers.heavy();
+        let arm = || {
+            arm_at(&self.armed, &self.wanted, wanted, Kinds::FUTEX);
+            Pass::Heavy
+        };
+        let barrier = |pass| {
+            self.barriers.heavy(pass);
             deadline
         };
         let ready = || self.has(wanted) || !self.open.load(Ordering::Relaxed);
@@ -62,7 +65,7 @@ impl Space {
     fn consume(&self, head: u64, idle: bool) {
         let word = Arc::clone(&self.head);
         let store = move || word.store(head, Ordering::Release);
-        let armed = self.barriers.publish(0, store, || self.armed.load(Ordering::Relaxed));
+        let armed = self.barriers.publish(0, store, |_| self.armed.load(Ordering::Relaxed));
         if self.waker.due(armed) && (idle || reached(head, wanted_by_armed(|| self.wanted.load(Ordering::Relaxed)))) {
             self.waker.ring(armed, &self.bell, || unreachable!("nobody polls"));
         }

@@ -101,6 +101,8 @@ pub(crate) struct Dispatcher {
     pub(super) connected: usize,
     /// Indices of the inboxes that are polled every turn: those that are marked so.
     pub(super) hot: Vec<usize>,
+    /// Whether peers may have been asked for fences.
+    pub(super) fenced: bool,
     buffers: Buffers,
     /// Messages of the poll that is under way.
     messages: usize,
@@ -116,6 +118,7 @@ impl Default for Dispatcher {
             inboxes: Vec::new(),
             connected: 0,
             hot: Vec::new(),
+            fenced: false,
             buffers: Buffers::new(),
             messages: 0,
             events: Vec::new(),

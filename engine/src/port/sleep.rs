@@ -7,7 +7,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use super::{CONTROL, Dispatch, PortCore};
-use crate::doorbell::protocol::{Kinds, arm};
+use crate::doorbell::protocol::Kinds;
 use crate::doorbell::sleep::Noted;
 use crate::doorbell::strategy::CLOCK_STRIDE;
 use crate::link::bounded;
@@ -57,6 +57,9 @@ impl Dispatch<'_> {
         }
         let spun = self.core.spin.until(|iteration| self.spin_once(iteration, deadline));
         if let Some(wakeup) = spun {
+            if self.dispatcher.fenced && !self.core.spin.sleeps_often() {
+                self.unfence();
+            }
             return wakeup;
         }
         let began = Instant::now();
@@ -70,6 +73,13 @@ impl Dispatch<'_> {
         } else {
             Wakeup::Work
         }
+    }
+
+    /// Peers pass fences for a thread that sleeps often, and need not any more.
+    #[cold]
+    fn unfence(&mut self) {
+        self.dispatcher.fenced = false;
+        self.dispatcher.inboxes.iter().flatten().for_each(|inbox| inbox.link.unfence_data());
     }
 
     fn is_over(&self) -> bool {
@@ -113,7 +123,8 @@ impl Dispatch<'_> {
     }
 
     fn park_on_futex(&mut self, deadline: Option<Instant>) {
-        let Dispatcher { inboxes, hot, .. } = &*self.dispatcher;
+        let often = self.core.spin.sleeps_often();
+        let Dispatcher { inboxes, hot, fenced, .. } = &mut *self.dispatcher;
         let Some(inbox) = hot.first().and_then(|index| inboxes.get(*index)?.as_ref()) else { return };
         let (link, peer) = (&inbox.link, inbox.link.peer());
         let noted = Noted::new([peer.data_bell(), peer.space_bell()], &self.core.control);
@@ -121,11 +132,11 @@ impl Dispatch<'_> {
             return;
         }
         crash_point!("data-arm-before");
-        arm(link.own().data_armed(), Kinds::FUTEX);
+        *fenced |= often;
+        let pass = link.arm_data(Kinds::FUTEX, often);
         crash_point!("data-arm-after");
         let blocked = link.flush();
-        blocked.arm(link, Kinds::FUTEX);
-        let heavy = barrier::heavy(link.sleeping_barrier());
+        let heavy = barrier::heavy(link.sleeping_barrier(blocked.arm(link, Kinds::FUTEX, pass)));
         if inbox.is_ready() || !link.is_connected() || blocked.may_go_on(link) {
             return;
         }
@@ -135,7 +146,7 @@ impl Dispatch<'_> {
     }
 
     fn park_on_epoll(&mut self, deadline: Option<Instant>) {
-        let Armed { heavy, found, retry } = self.arm_quiet(0);
+        let Armed { heavy, found, retry } = self.arm_quiet(0, self.core.spin.sleeps_often());
         if found || self.core.has_called() {
             return;
         }
@@ -156,7 +167,8 @@ impl Dispatch<'_> {
         for inbox in self.dispatcher.inboxes.iter_mut().flatten() {
             inbox.quiet = inbox.quiet.saturating_add(1);
         }
-        if self.dispatcher.hot.len() > 1 && self.arm_quiet(QUIET_LOOKS).heavy == Heavy::Failed {
+        let often = self.core.spin.sleeps_often();
+        if self.dispatcher.hot.len() > 1 && self.arm_quiet(QUIET_LOOKS, often).heavy == Heavy::Failed {
             self.dispatcher.heat(|_| true);
         }
         self.looked();
@@ -165,16 +177,17 @@ impl Dispatch<'_> {
     /// At the end of a poll, for whoever polls our descriptor: it is readable if anything is left, and every bell is
     /// armed if not.
     pub(super) fn keep_descriptor_honest(&mut self, left_over: bool) {
-        let armed = if left_over { Armed { found: true, ..Armed::default() } } else { self.arm_quiet(0) };
+        // Whoever polls it sleeps there.
+        let armed = if left_over { Armed { found: true, ..Armed::default() } } else { self.arm_quiet(0, true) };
         if armed.found || armed.retry.is_some() || armed.heavy == Heavy::Failed || self.core.has_called() {
             self.core.notify();
         }
     }
 
     /// Arms the bells of the hot peers that have been quiet for `looks` looks, and stops polling them, unless there
-    /// is something in their rings. One heavy barrier serves all.
-    fn arm_quiet(&mut self, looks: u32) -> Armed {
-        let Dispatcher { inboxes, hot, .. } = &mut *self.dispatcher;
+    /// is something in their rings. One heavy barrier serves all. `often`: this thread sleeps often.
+    fn arm_quiet(&mut self, looks: u32, often: bool) -> Armed {
+        let Dispatcher { inboxes, hot, fenced, .. } = &mut *self.dispatcher;
         let mut asymmetric = false;
         let mut armed = 0;
         for index in hot.iter() {
@@ -183,11 +196,12 @@ impl Dispatch<'_> {
                 continue;
             }
             crash_point!("bells-arm-before");
-            arm(inbox.link.own().data_armed(), Kinds::DESCRIPTOR);
+            *fenced |= often;
+            let pass = inbox.link.arm_data(Kinds::DESCRIPTOR, often);
             crash_point!("bells-arm-after");
             inbox.blocked = inbox.link.flush();
-            inbox.blocked.arm(&inbox.link, Kinds::DESCRIPTOR);
-            asymmetric |= inbox.link.sleeping_barrier() == Barrier::Asymmetric;
+            let pass = inbox.blocked.arm(&inbox.link, Kinds::DESCRIPTOR, pass);
+            asymmetric |= inbox.link.sleeping_barrier(pass) == Barrier::Asymmetric;
             armed += 1;
         }
         if armed == 0 {

@@ -38,7 +38,7 @@ use crate::outbox::OutboxRejected;
 pub(super) const MAGIC: [u8; 8] = *b"MEMIT-HS";
 
 /// The version that this code speaks.
-pub(super) const PROTOCOL_VERSION: u32 = 3;
+pub(super) const PROTOCOL_VERSION: u32 = 4;
 
 /// The version of the outbox's layout that this code makes and reads.
 pub(super) const LAYOUT_VERSION: u32 = 2;
@@ -452,26 +452,26 @@ mod tests {
 
     #[test]
     fn the_bytes_of_hello_are_these() {
-        golden(&Message::Hello(TERMS), &[b"MEMIT-HS\x03\0\0\0\x01\0\0\0", &TERMS_BYTES]);
+        golden(&Message::Hello(TERMS), &[b"MEMIT-HS\x04\0\0\0\x01\0\0\0", &TERMS_BYTES]);
     }
 
     #[test]
     fn the_bytes_of_welcome_are_these() {
         let welcome = Welcome { terms: TERMS, renderer_id: 0x6162_6364_6566_6768, granted: 0x7172_7374 };
         let rest = [0x68, 0x67, 0x66, 0x65, 0x64, 0x63, 0x62, 0x61, 0x74, 0x73, 0x72, 0x71, 0, 0, 0, 0];
-        golden(&Message::Welcome(welcome), &[b"MEMIT-HS\x03\0\0\0\x02\0\0\0", &TERMS_BYTES, &rest]);
+        golden(&Message::Welcome(welcome), &[b"MEMIT-HS\x04\0\0\0\x02\0\0\0", &TERMS_BYTES, &rest]);
     }
 
     #[test]
     fn the_bytes_of_ready_are_these() {
         let ready = Message::Ready { renderer_id: 0x0102_0304_0506_0708 };
-        golden(&ready, &[b"MEMIT-HS\x03\0\0\0\x03\0\0\0", &[8, 7, 6, 5, 4, 3, 2, 1]]);
+        golden(&ready, &[b"MEMIT-HS\x04\0\0\0\x03\0\0\0", &[8, 7, 6, 5, 4, 3, 2, 1]]);
     }
 
     #[test]
     fn the_bytes_of_refuse_are_these() {
         let refusal = Refusal::new(RefusalCode::Format, 0x0102_0304_0506_0708, 0x1112_1314_1516_1718, "\u{fc}ber");
-        let head = b"MEMIT-HS\x03\0\0\0\x04\0\0\0\x03\0\0\0\x05\0\0\0";
+        let head = b"MEMIT-HS\x04\0\0\0\x04\0\0\0\x03\0\0\0\x05\0\0\0";
         let numbers = [8, 7, 6, 5, 4, 3, 2, 1, 0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11];
         golden(&Message::Refuse(refusal), &[head, &numbers, b"\xc3\xbcber"]);
     }

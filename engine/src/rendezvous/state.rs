@@ -405,7 +405,7 @@ mod tests {
         hello.extend([0; 100]);
         for descriptors in [0, 2, 3] {
             let refusal = refused_by_main(&hello, descriptors);
-            assert_eq!((refusal.code, refusal.found, refusal.expected), (RefusalCode::Version, 9, 3));
+            assert_eq!((refusal.code, refusal.found, refusal.expected), (RefusalCode::Version, 9, 4));
         }
         let now = Instant::now();
         let cut = Packet { bytes: &hello, descriptors: 2, cut: Cut { bytes: true, descriptors: true } };
@@ -507,7 +507,7 @@ mod tests {
         let mut other = welcome(|_| {});
         other[8] = 1;
         let version = refused_by_renderer(&other, 0);
-        assert_eq!((version.code, version.found, version.expected), (RefusalCode::Version, 1, 3));
+        assert_eq!((version.code, version.found, version.expected), (RefusalCode::Version, 1, 4));
         let layout = refused_by_renderer(&welcome(|w| w.terms.layout = 3), 2);
         assert_eq!((layout.code, layout.found, layout.expected), (RefusalCode::Layout, 3, 2));
         let format = refused_by_renderer(&welcome(|w| w.terms.fingerprint = 1), 2);

@@ -5,7 +5,7 @@
 //! only. With [`Barrier::Fence`] both sides execute a full fence. Either way, of two threads that each store, pass
 //! their barrier and load, at least one sees the other's store.
 
-use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence, fence};
 
 use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
 
@@ -54,6 +54,14 @@ fn register() -> bool {
         && membarrier(MembarrierCommand::GlobalExpedited).is_ok()
 }
 
+/// Whether a heavy barrier has failed.
+static REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a heavy barrier of this process has ever failed, so that a sleeper cannot know what its wakers have seen.
+pub(crate) fn was_refused() -> bool {
+    REFUSED.load(Ordering::Relaxed)
+}
+
 /// The sleeper's barrier, between saying that it sleeps and looking once more.
 pub(crate) fn heavy(barrier: Barrier) -> Heavy {
     match barrier {
@@ -69,7 +77,10 @@ pub(crate) fn heavy(barrier: Barrier) -> Heavy {
             compiler_fence(Ordering::SeqCst);
             match outcome {
                 Ok(()) => Heavy::Done,
-                Err(_) => Heavy::Failed,
+                Err(_) => {
+                    REFUSED.store(true, Ordering::Relaxed);
+                    Heavy::Failed
+                }
             }
         }
     }

@@ -111,7 +111,7 @@ impl Default for Terms {
 }
 
 fn prefix(kind: u32) -> Record {
-    Record::default().bytes(b"MEMIT-HS").u32(3).u32(kind)
+    Record::default().bytes(b"MEMIT-HS").u32(4).u32(kind)
 }
 
 impl Terms {
@@ -154,7 +154,7 @@ fn parse(packet: &[u8], kind: u32) -> Option<Theirs> {
     if packet.len() < 96 || u32_at(packet, 12) != kind {
         return None;
     }
-    assert_eq!((&packet[..8], u32_at(packet, 8), u32_at(packet, 16)), (&b"MEMIT-HS"[..], 3, 2));
+    assert_eq!((&packet[..8], u32_at(packet, 8), u32_at(packet, 16)), (&b"MEMIT-HS"[..], 4, 2));
     assert_eq!((u64_at(packet, 24), u32_at(packet, 60)), (fingerprint(), 0));
     let shape = Shape { capacity: u64_at(packet, 48) as usize, slots: u32_at(packet, 56) as usize };
     assert_eq!(u64_at(packet, 40), shape.size() as u64);

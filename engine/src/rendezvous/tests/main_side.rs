@@ -166,8 +166,8 @@ fn another_version_is_told_ours() {
     let client = place.client();
     client.say(&hello, &[]);
     let refusal = client.hear_refusal();
-    assert_eq!((refusal.code, refusal.found, refusal.expected), (RefusalCode::Version, 9, 3));
-    assert_eq!(refusal.protocol, 3);
+    assert_eq!((refusal.code, refusal.found, refusal.expected), (RefusalCode::Version, 9, 4));
+    assert_eq!(refusal.protocol, 4);
 }
 
 #[test]

@@ -135,21 +135,21 @@ fn a_refusal_is_heard_though_hello_was_never_read() {
 
 #[test]
 fn a_main_of_another_version_is_told_ours() {
-    let (error, told) = after(|client, terms| welcome_with(client, welcome(terms), |bytes| bytes[8] = 4));
-    assert!(matches!(error, ConnectError::VersionMismatch { found: 4, expected: 3 }), "{error}");
+    let (error, told) = after(|client, terms| welcome_with(client, welcome(terms), |bytes| bytes[8] = 9));
+    assert!(matches!(error, ConnectError::VersionMismatch { found: 9, expected: 4 }), "{error}");
     refused_as(told, RefusalCode::Version);
 }
 
 #[test]
 fn a_refusal_for_the_version_shows_both() {
     let (error, _) = after(|client, _| {
-        let refusal = Refusal { protocol: 7, ..Refusal::new(RefusalCode::Version, 3, 7, "too old") };
+        let refusal = Refusal { protocol: 7, ..Refusal::new(RefusalCode::Version, 4, 7, "too old") };
         client.say(&Message::Refuse(refusal).to_bytes(), &[]);
     });
-    assert!(matches!(error, ConnectError::VersionMismatch { found: 7, expected: 3 }), "{error}");
+    assert!(matches!(error, ConnectError::VersionMismatch { found: 7, expected: 4 }), "{error}");
     assert_eq!(
         error.to_string(),
-        "main speaks version 7 of the protocol, expected 3; use the same version of memit on both sides"
+        "main speaks version 7 of the protocol, expected 4; use the same version of memit on both sides"
     );
 }
 
