@@ -4,8 +4,6 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use memit::WaitStrategy;
-
 use crate::counting::trace;
 use crate::peer::Peer;
 use crate::process::end_with;
@@ -29,7 +27,8 @@ pub fn run(arguments: &[OsString]) -> Result<()> {
         }
         (Some("peer"), [role, wait, directory, numbers @ ..]) => {
             trace::allow_tracing_by_siblings();
-            let wait = if wait == stage::PARK { WaitStrategy::Park } else { WaitStrategy::Spin };
+            let known = stage::WAITS.into_iter().find(|(name, _)| wait == name);
+            let (_, wait) = known.ok_or_else(|| format!("there is no way to wait called {}", wait.display()))?;
             let numbers = numbers.iter().map(number).collect::<Result<_>>()?;
             let peer = Peer { shared: Arc::new(shared), wait, directory: directory.into(), numbers };
             scenario::peer(&role.to_string_lossy(), &peer)

@@ -4,7 +4,7 @@ use memit::WaitStrategy;
 
 use crate::course::Outcome;
 use crate::setting::Setting;
-use crate::stage::Cast;
+use crate::stage;
 use crate::times::Times;
 
 /// One row. Times are in nanoseconds, and a round trip counts as one message.
@@ -53,7 +53,7 @@ impl Row {
             scenario: scenario.into(),
             payload,
             peers: 1,
-            wait: Cast::wait_name(wait),
+            wait: stage::wait_name(wait),
             cores: setting.cores,
             rounds: 0,
             times: None,

@@ -20,10 +20,15 @@ pub const APP: &str = "bench";
 /// See [`APP`]; only some scenarios have it.
 pub const SECOND_APP: &str = "bench-2";
 
-/// What tells a peer to park, and not to spin.
-pub const PARK: &str = "park";
-/// See [`PARK`].
-pub const SPIN: &str = "spin";
+/// The ways to wait, and their names.
+pub const WAITS: [(&str, WaitStrategy); 3] =
+    [("spin", WaitStrategy::Spin), ("park", WaitStrategy::Park), ("adaptive", WaitStrategy::Adaptive)];
+
+/// The name of a way to wait.
+#[must_use]
+pub fn wait_name(wait: WaitStrategy) -> &'static str {
+    WAITS.iter().find(|(_, found)| *found == wait).map_or("?", |(name, _)| name)
+}
 
 /// How long the peer may take for each connection, and for the first.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -49,11 +54,6 @@ impl<'c> Cast<'c> {
     /// One connection, and nothing besides.
     pub fn new(role: &'c str, wait: WaitStrategy) -> Self {
         Self { role, wait, numbers: &[], shared: 0, connections: [1, 0], configure: |builder| builder }
-    }
-
-    /// The peer's way of waiting, in a word.
-    pub fn wait_name(wait: WaitStrategy) -> &'static str {
-        if matches!(wait, WaitStrategy::Park) { PARK } else { SPIN }
     }
 }
 
@@ -86,13 +86,7 @@ impl Stage {
         let main = unpinned(&setting.allowed, || bind(APP))??;
         let second = (cast.connections[1] > 0).then(|| bind(SECOND_APP)).transpose()?;
 
-        let mut command = setting.helper("peer");
-        command
-            .args([shared.descriptor().to_string(), std::process::id().to_string()])
-            .args([cast.role, Cast::wait_name(cast.wait)])
-            .arg(directory.path())
-            .args(cast.numbers.iter().map(ToString::to_string));
-        let process = Process::start(setting, command)?;
+        let process = start(setting, &shared, &directory, cast.role, cast.wait, cast.numbers)?;
         for (main, connections) in [&main].into_iter().chain(&second).zip(cast.connections) {
             connected(main, connections)?;
         }
@@ -130,8 +124,26 @@ pub fn first(main: &IpcMain) -> Result<Sender> {
     first.ok_or_else(|| "the peer's first connection is gone".into())
 }
 
+/// Starts a peer process, which is passed `numbers`.
+pub(crate) fn start(
+    setting: &Setting,
+    shared: &Shared,
+    directory: &Directory,
+    role: &str,
+    wait: WaitStrategy,
+    numbers: &[u64],
+) -> Result<Process> {
+    let mut command = setting.helper("peer");
+    command
+        .args([shared.descriptor().to_string(), std::process::id().to_string()])
+        .args([role, wait_name(wait)])
+        .arg(directory.path())
+        .args(numbers.iter().map(ToString::to_string));
+    Process::start(setting, command)
+}
+
 /// Dispatches until there are so many connections.
-fn connected(main: &IpcMain, connections: usize) -> Result<()> {
+pub(crate) fn connected(main: &IpcMain, connections: usize) -> Result<()> {
     let began = Instant::now();
     let patience = FIRST_PATIENCE + PATIENCE * u32::try_from(connections)?;
     loop {

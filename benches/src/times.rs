@@ -65,13 +65,7 @@ impl Laps {
     }
 
     pub(crate) fn times(&self) -> Times {
-        Times {
-            rounds: self.times.len(),
-            p50: self.times.value_at_quantile(0.5),
-            p99: self.times.value_at_quantile(0.99),
-            p999: self.times.value_at_quantile(0.999),
-            max: self.times.max(),
-        }
+        Times::of(&self.times)
     }
 }
 
@@ -88,6 +82,18 @@ pub struct Times {
     pub p999: u64,
     /// The longest.
     pub max: u64,
+}
+
+impl Times {
+    pub(crate) fn of(times: &Histogram<u64>) -> Self {
+        Self {
+            rounds: times.len(),
+            p50: times.value_at_quantile(0.5),
+            p99: times.value_at_quantile(0.99),
+            p999: times.value_at_quantile(0.999),
+            max: times.max(),
+        }
+    }
 }
 
 /// An empty histogram of nanoseconds.

@@ -3,24 +3,23 @@
 //! There are two mains in the main's process. The first has one renderer, the second as many as the row says; a segment
 //! of round trips through the second is compared with those through the first right before and right after.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use memit::{IpcMain, Sender, WaitStrategy};
+use memit::WaitStrategy;
 use rustix::process::{Resource, getrlimit};
 
+use super::pair::Pair;
 use super::{Report, answer};
 use crate::Result;
 use crate::counting::cpu::CpuClock;
 use crate::machine::unpinned;
-use crate::message::{self, Sample, Tick};
+use crate::message::{self, Tick};
 use crate::peer::Peer;
 use crate::ratio::per_round;
 use crate::row::Row;
 use crate::setting::{Pace, Setting};
-use crate::stage::{self, APP, Cast, SECOND_APP, Stage};
+use crate::stage::{APP, Cast, SECOND_APP, Stage};
 use crate::times::Laps;
 
 pub(super) const ROLE: &str = "idle";
@@ -88,48 +87,23 @@ pub(super) fn measure(setting: &Setting, report: &mut Report<'_>) -> Result<()> 
     Ok(())
 }
 
-/// Round trips between a main and one of its renderers.
-struct Pair {
-    main: IpcMain,
-    renderer: Sender,
-    answered: Arc<AtomicU64>,
-    tick: Tick,
-}
-
-impl Pair {
-    fn new(main: &IpcMain, len: usize) -> Result<Self> {
-        let answered = Arc::new(AtomicU64::new(0));
-        let heard = Arc::clone(&answered);
-        main.on(Tick::PONG, move |_, tick| heard.store(Tick::number(tick), Ordering::Relaxed));
-        Ok(Self { main: main.clone(), renderer: stage::first(main)?, answered, tick: Tick::new(len) })
-    }
-
-    fn rounds(&mut self, rounds: u64, mut done: impl FnMut()) -> Result<()> {
-        for _ in 0..rounds {
-            let number = self.tick.seq + 1;
-            self.tick.set(number);
-            self.renderer.send(Tick::PING, &self.tick)?;
-            while self.answered.load(Ordering::Relaxed) != number {
-                self.main.run_once(Duration::MAX)?;
-            }
-            done();
-        }
-        Ok(())
-    }
-}
-
 fn round_trips(stage: &Stage, report: &mut Report<'_>, len: usize, count: usize) -> Result<()> {
     let plan = stage.setting.plan(Pace::Park, len);
     let mut alone = Pair::new(&stage.main, len)?;
     let mut among = Pair::new(stage.second.as_ref().ok_or("there is no second main")?, len)?;
     let with_one = move || {
         let began = Instant::now();
-        alone.rounds(plan.probe, || ())?;
+        for _ in 0..plan.probe {
+            alone.round()?;
+        }
         Ok(per_round(began.elapsed(), plan.probe))
     };
     let outcome = stage.course(plan, Box::new(with_one))?.drive(|rounds, laps: &mut Laps| {
         let began = laps.begin();
-        among.rounds(rounds, || laps.lap())?;
+        for _ in 0..rounds {
+            among.round()?;
+            laps.lap();
+        }
         Ok(began.elapsed())
     })?;
     report(Row::empty(&stage.setting, "idle", WaitStrategy::Park, len).with("with one", &outcome).peers(count))

@@ -5,6 +5,8 @@ mod broadcast;
 mod fan_in;
 mod idle;
 mod large;
+mod pair;
+mod pairs;
 mod ring;
 mod send;
 mod stream;
@@ -98,6 +100,13 @@ pub const ALL: &[Scenario] = &[
         sizes: MESSAGES,
         measure: broadcast::measure,
     },
+    Scenario {
+        name: "pairs",
+        about: "1 to 8 pairs of processes at once, on two cores: send/on there and back, waiting in each of the three \
+                ways, compared with the better of spinning and parking; and one pair that has a message each millisecond",
+        sizes: MESSAGES,
+        measure: pairs::measure,
+    },
 ];
 
 impl Scenario {
@@ -126,6 +135,8 @@ pub(crate) fn peer(role: &str, peer: &Peer) -> Result<()> {
         fan_in::ROLE => fan_in::peer(peer),
         idle::ROLE => idle::peer(peer),
         broadcast::ROLE => broadcast::peer(peer),
+        pairs::DRIVER => pairs::driver(peer),
+        pairs::PARTNER => pairs::partner(peer),
         _ => Err(format!("no scenario has a peer that is called {role}").into()),
     }
 }

@@ -142,8 +142,9 @@ fn head(setting: &Setting) -> String {
     let [main, peer] = setting.cores;
     format!(
         "{}\n\
-         cores      main {main}, peer {peer}; both processes are pinned\n\
-         waiting    sync-park, send-park and idle: both sides sleep at once; all others: both sides spin\n\
+         cores      main {main}, peer {peer}; both processes are pinned, those of pairs and paced to both cores\n\
+         waiting    sync-park, send-park and idle: both sides sleep at once; pairs and paced: as the name says; all\n\
+         \x20          others: both sides spin\n\
          renderers  where there are several, they are connections of the one peer process; the soft limit of\n\
          \x20          descriptors is raised to the hard one\n\n{}\n",
         machine::describe(),

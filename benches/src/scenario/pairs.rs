@@ -1,0 +1,320 @@
+//! Pairs of processes side by side, up to many more than there are cores, by each way of waiting; and one pair that has
+//! little to say.
+//!
+//! Each pair is a driver process and a partner process, with a connection for each way of waiting. In a phase the
+//! drivers make round trips by one of them, and nobody waits in another way; the phases of a segment follow each other
+//! at once. All processes may use both of the measured cores and no other. Drivers are told of a phase, and tell what
+//! came of it, over connections of their own to the process that measures.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use memit::{Channel, IpcMain, IpcRenderer, WaitStrategy};
+use rustix::thread::CpuSet;
+
+use super::pair::Pair;
+use super::{Report, answer};
+use crate::Result;
+use crate::board;
+use crate::counting::cpu::CpuClock;
+use crate::machine::unpinned;
+use crate::message::{self, Tick};
+use crate::peer::Peer;
+use crate::process::{Directory, Process};
+use crate::ratio::{Ratios, per_round};
+use crate::row::Row;
+use crate::setting::Setting;
+use crate::shared::Shared;
+use crate::stage::{self, APP, WAITS};
+use crate::times::{Times, histogram};
+
+pub(super) const DRIVER: &str = "pairs-driver";
+pub(super) const PARTNER: &str = "pairs-partner";
+
+const PAIRS: &[usize] = &[1, 2, 4, 8];
+const QUICK_PAIRS: &[usize] = &[1, 8];
+
+/// What a pair with little to say waits between two round trips.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// One way of waiting, for so long or for so many rounds.
+#[memit::message(plain)]
+#[derive(Clone, Copy, Debug)]
+struct Phase {
+    /// Its place in [`WAITS`].
+    wait: u64,
+    lasts_ns: u64,
+    rounds: u64,
+    pause_ns: u64,
+}
+
+/// What came of a phase in one pair.
+#[memit::message]
+struct Told {
+    rounds: u64,
+    took_ns: u64,
+    /// What single rounds took, and how many took that.
+    times: Vec<(u64, u64)>,
+}
+
+const PHASE: Channel<Phase> = Channel::new("phase");
+const TOLD: Channel<Told> = Channel::new("told");
+/// Tells a partner to serve by one way of waiting, and then that this is over. The one is always sent by the connection
+/// of [`PARK`], the other by that of the phase.
+const SERVE: Channel<u64> = Channel::new("serve");
+const OVER: Channel<u64> = Channel::new("over");
+
+/// The way of waiting that costs nothing while a pair has nothing to do: its place in [`WAITS`].
+const PARK: usize = 1;
+const _: () = assert!(matches!(WAITS[PARK].1, WaitStrategy::Park));
+
+fn app(pair: usize, wait: &str) -> String {
+    format!("pair-{pair}-{wait}")
+}
+
+/// Makes round trips when it is told.
+pub(super) fn driver(peer: &Peer) -> Result<()> {
+    let (len, nth) = (peer.number(0)?, peer.number(1)?);
+    let bind = |(name, wait)| IpcMain::builder().runtime_dir(&peer.directory).wait(wait).bind(&app(nth, name));
+    let mains = WAITS.map(bind).into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
+    let told = peer.builder().connect(APP)?;
+    let mut pairs = Vec::new();
+    for main in &mains {
+        stage::connected(main, 1)?;
+        pairs.push(Pair::new(main, len)?);
+    }
+
+    let asked = Arc::new(Mutex::new(None));
+    let heard = Arc::clone(&asked);
+    told.on(PHASE, move |_, phase| *lock(&heard) = Some(*phase));
+    loop {
+        told.run_once(Duration::MAX)?;
+        let Some(phase) = lock(&asked).take() else { continue };
+        let found = drive(&mut pairs, phase)?;
+        told.send(TOLD, &found)?;
+    }
+}
+
+fn drive(pairs: &mut [Pair], phase: Phase) -> Result<Told> {
+    let wait = usize::try_from(phase.wait)?;
+    pairs[PARK].renderer.send(SERVE, &phase.wait)?;
+    let pair = pairs.get_mut(wait).ok_or("there is no such way to wait")?;
+    // The first answer comes when the partner has heard that.
+    pair.round()?;
+    let mut times = histogram()?;
+    let (lasts, pause) = (Duration::from_nanos(phase.lasts_ns), Duration::from_nanos(phase.pause_ns));
+    let began = Instant::now();
+    let mut last = began;
+    while last - began < lasts && times.len() < phase.rounds {
+        if !pause.is_zero() {
+            thread::sleep(pause);
+            last = Instant::now();
+        }
+        pair.round()?;
+        let now = Instant::now();
+        times.saturating_record(u64::try_from((now - last).as_nanos())?);
+        last = now;
+    }
+    pair.renderer.send(OVER, &0)?;
+    Ok(Told {
+        rounds: times.len(),
+        took_ns: u64::try_from((last - began).as_nanos())?,
+        times: times.iter_recorded().map(|time| (time.value_iterated_to(), time.count_at_value())).collect(),
+    })
+}
+
+/// Answers a driver.
+pub(super) fn partner(peer: &Peer) -> Result<()> {
+    let (len, nth) = (peer.number(0)?, peer.number(1)?);
+    let connect =
+        |(name, wait)| IpcRenderer::builder().runtime_dir(&peer.directory).wait(wait).connect(&app(nth, name));
+    let renderers = WAITS.map(connect).into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
+    let over = Arc::new(AtomicBool::new(false));
+    for renderer in &renderers {
+        answer::answer::<Tick>(renderer, len);
+        let over = Arc::clone(&over);
+        renderer.on(OVER, move |_, _| over.store(true, Ordering::Relaxed));
+    }
+    let asked = Arc::new(AtomicU64::new(u64::MAX));
+    let heard = Arc::clone(&asked);
+    renderers[PARK].on(SERVE, move |_, wait| heard.store(wait.to_native(), Ordering::Relaxed));
+    loop {
+        // One poll may have brought the end of a phase and the next one.
+        match usize::try_from(asked.swap(u64::MAX, Ordering::Relaxed)).ok().and_then(|wait| renderers.get(wait)) {
+            Some(renderer) => {
+                while !over.swap(false, Ordering::Relaxed) {
+                    renderer.run_once(Duration::MAX)?;
+                }
+            }
+            None => {
+                renderers[PARK].run_once(Duration::MAX)?;
+            }
+        }
+    }
+}
+
+pub(super) fn measure(setting: &Setting, report: &mut Report<'_>) -> Result<()> {
+    let len = setting.payload_or(message::LEN);
+    let (segments, lasts) = if setting.quick { (3, 150) } else { (10, 300) };
+    let lasts = Duration::from_millis(lasts);
+    for &count in if setting.quick { QUICK_PAIRS } else { PAIRS } {
+        let mut field = Field::set(setting, len, count)?;
+        let rows = field.segments(segments, lasts, Duration::ZERO)?;
+        for ((name, wait), ways) in WAITS.into_iter().zip(&rows) {
+            let medians = ways.ratios.medians();
+            report(Row {
+                ns_per_msg: medians.map(|medians| medians.candidate),
+                limit: "best fixed",
+                limit_ns: medians.map(|medians| medians.probe),
+                ratio: medians.map(|medians| medians.ratio),
+                ..ways.row(setting, &format!("pairs-{name}"), wait, len, count)
+            })?;
+        }
+    }
+    let mut field = Field::set(setting, len, 1)?;
+    let rows = field.segments(segments, lasts, PAUSE)?;
+    for ((name, wait), ways) in WAITS.into_iter().zip(&rows) {
+        report(ways.row(setting, &format!("paced-{name}"), wait, len, 1))?;
+    }
+    Ok(())
+}
+
+/// The pairs. What it has goes in the order in which it is declared: a partner before its driver, for neither goes on
+/// without the other.
+struct Field {
+    _processes: Vec<Process>,
+    clocks: Vec<CpuClock>,
+    main: IpcMain,
+    told: Arc<Mutex<Heard>>,
+    count: usize,
+    rounds: Option<u64>,
+}
+
+/// What came of one way of waiting.
+struct Ways {
+    ratios: Ratios,
+    times: Histogram<u64>,
+    cpu: Duration,
+    segments: usize,
+}
+
+/// What drivers have told of a phase so far.
+#[derive(Default)]
+struct Heard {
+    drivers: usize,
+    rounds: u64,
+    /// Rounds in a nanosecond, of all pairs.
+    rate: f64,
+    times: Vec<(u64, u64)>,
+}
+
+impl Field {
+    fn set(setting: &Setting, len: usize, count: usize) -> Result<Self> {
+        let mut both = CpuSet::new();
+        setting.cores.into_iter().for_each(|core| both.set(core));
+        let setting = Setting { allowed: both, ..setting.clone() };
+        let directory = Directory::new()?;
+        let shared = Shared::create(board::LEN)?;
+        let main = unpinned(&setting.allowed, || {
+            IpcMain::builder().runtime_dir(directory.path()).wait(WaitStrategy::Park).bind(APP)
+        })??;
+        let start = |role, nth| {
+            stage::start(&setting, &shared, &directory, role, WaitStrategy::Park, &[len as u64, nth as u64])
+        };
+        let drivers = (0..count).map(|nth| start(DRIVER, nth)).collect::<Result<Vec<_>>>()?;
+        // Their mains are bound by then.
+        stage::connected(&main, count)?;
+        let mut processes = (0..count).map(|nth| start(PARTNER, nth)).collect::<Result<Vec<_>>>()?;
+        processes.extend(drivers);
+        let clocks = processes.iter().map(|process| CpuClock::of(process.pid())).collect::<std::io::Result<_>>()?;
+
+        let told = Arc::new(Mutex::new(Heard::default()));
+        let heard = Arc::clone(&told);
+        main.on(TOLD, move |_, told| {
+            let (rounds, took) = (told.rounds.to_native(), told.took_ns.to_native());
+            let mut heard = lock(&heard);
+            heard.drivers += 1;
+            heard.rounds += rounds;
+            heard.rate += 1.0 / per_round(Duration::from_nanos(took), rounds);
+            heard.times.extend(told.times.iter().map(|time| (time.0.to_native(), time.1.to_native())));
+        });
+        let mut field = Self { _processes: processes, clocks, main, told, count, rounds: setting.rounds };
+        // Everybody is connected when the first phase is over, and has room for what it learns.
+        for wait in 0..WAITS.len() {
+            field.phase(wait, Duration::from_millis(20), Duration::ZERO)?;
+        }
+        drop(directory);
+        Ok(field)
+    }
+
+    /// What came of each way of waiting, in the order of [`WAITS`].
+    fn segments(&mut self, segments: usize, lasts: Duration, pause: Duration) -> Result<Vec<Ways>> {
+        let new = |_| -> Result<Ways> {
+            let times = histogram()?;
+            Ok(Ways { ratios: Ratios::default(), times, cpu: Duration::ZERO, segments })
+        };
+        let mut ways = WAITS.iter().map(new).collect::<Result<Vec<_>>>()?;
+        for _ in 0..segments {
+            let mut each = Vec::new();
+            for (wait, way) in ways.iter_mut().enumerate() {
+                let before = self.cpu()?;
+                let heard = self.phase(wait, lasts, pause)?;
+                way.cpu += self.cpu()?.saturating_sub(before);
+                for (value, count) in heard.times {
+                    way.times.saturating_record_n(value, count);
+                }
+                each.push(1.0 / heard.rate);
+            }
+            let fixed = WAITS.iter().zip(&each).filter(|((_, wait), _)| *wait != WaitStrategy::Adaptive);
+            let best = fixed.map(|(_, took)| *took).fold(f64::INFINITY, f64::min);
+            for (way, took) in ways.iter_mut().zip(each) {
+                way.ratios.add(best, took, best);
+            }
+        }
+        Ok(ways)
+    }
+
+    fn phase(&mut self, wait: usize, lasts: Duration, pause: Duration) -> Result<Heard> {
+        let rounds = self.rounds.unwrap_or(u64::MAX);
+        let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos());
+        let (lasts_ns, pause_ns) = (nanoseconds(lasts)?, nanoseconds(pause)?);
+        for driver in self.main.renderers() {
+            driver.send(PHASE, &Phase { wait: wait as u64, lasts_ns, rounds, pause_ns })?;
+        }
+        loop {
+            self.main.run_once(Duration::MAX)?;
+            let mut heard = lock(&self.told);
+            if heard.drivers == self.count {
+                return Ok(std::mem::take(&mut heard));
+            }
+        }
+    }
+
+    fn cpu(&self) -> Result<Duration> {
+        let mut sum = Duration::ZERO;
+        for clock in &self.clocks {
+            sum += clock.now()?;
+        }
+        Ok(sum)
+    }
+}
+
+impl Ways {
+    fn row(&self, setting: &Setting, name: &str, wait: WaitStrategy, len: usize, pairs: usize) -> Row {
+        let rounds = self.times.len();
+        Row {
+            rounds,
+            times: Some(Times::of(&self.times)),
+            cpu_ns_per_msg: Some(per_round(self.cpu, rounds)),
+            segments: self.segments,
+            ..Row::empty(setting, name, wait, len).peers(pairs)
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
