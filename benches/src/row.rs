@@ -34,6 +34,8 @@ pub struct Row {
     pub ratio: Option<f64>,
     /// CPU time of both processes.
     pub cpu_ns_per_msg: Option<f64>,
+    /// Whether system calls and allocations were to be counted.
+    pub counts: bool,
     /// System calls of both processes; `None` where they cannot be counted.
     pub syscalls_per_msg: Option<f64>,
     /// Heap allocations of both processes; `None` where they cannot be counted.
@@ -62,6 +64,7 @@ impl Row {
             limit_ns: None,
             ratio: None,
             cpu_ns_per_msg: None,
+            counts: false,
             syscalls_per_msg: None,
             allocs_per_msg: None,
             cpu_percent: None,
@@ -83,6 +86,7 @@ impl Row {
             limit_ns: medians.map(|medians| medians.probe),
             ratio: medians.map(|medians| medians.ratio),
             cpu_ns_per_msg: Some(outcome.cpu),
+            counts: true,
             syscalls_per_msg: outcome.counts.calls,
             allocs_per_msg: outcome.counts.allocations,
             segments,

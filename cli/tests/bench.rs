@@ -101,6 +101,32 @@ fn allocations_are_counted() {
 }
 
 #[test]
+fn pairs_are_measured_by_each_way_of_waiting() {
+    let place = Place::new();
+    let output = place.run(["bench", "--quick", "--json", "--rounds", "300", "pairs"]);
+    let rows = rows(&output);
+    assert!(!text(&output.stderr).contains("could not be counted"), "{}", text(&output.stderr));
+    let names: Vec<_> = rows.iter().map(|row| (row["scenario"].as_str().unwrap(), row["peers"].as_u64())).collect();
+    let of = |kind, pairs| ["spin", "park", "adaptive"].map(|wait| (format!("{kind}-{wait}"), Some(pairs)));
+    let expected = [of("pairs", 1), of("pairs", 8), of("paced", 1)].concat();
+    assert!(names.iter().zip(&expected).all(|(found, (name, pairs))| found == &(name.as_str(), *pairs)), "{names:?}");
+    assert_eq!(names.len(), expected.len());
+    for row in &rows {
+        let name = row["scenario"].as_str().unwrap();
+        assert!(name.ends_with(row["wait"].as_str().unwrap()), "{row}");
+        assert!(number(row, "p50_ns") > 0.0 && number(row, "cpu_ns_per_msg") > 0.0, "{row}");
+        let at_most = 300.0 * 3.0 * number(row, "peers");
+        assert!((3.0..=at_most).contains(&number(row, "rounds")), "{row}");
+        if name.starts_with("pairs") {
+            assert!(number(row, "ratio") > 0.0, "{row}");
+        } else {
+            assert!(row["ratio"].is_null(), "{row}");
+        }
+    }
+    assert_eq!(place.leftovers(), 0);
+}
+
+#[test]
 fn a_payload_of_another_size_is_measured_where_it_can_be() {
     let place = Place::new();
     let output = place.run(["bench", "--quick", "--json", "--rounds", "500", "--payload", "64", "sync"]);

@@ -89,7 +89,7 @@ impl Bench {
         let (mut gone, mut uncounted, mut failed) = (false, false, Vec::new());
         for scenario in scenarios {
             let mut report = |row: Row| -> BenchResult<()> {
-                uncounted |= row.rounds > 0 && row.syscalls_per_msg.is_none();
+                uncounted |= row.counts && row.syscalls_per_msg.is_none();
                 let line = if self.json { json::line(&row) } else { table::line(&row) };
                 gone = output::line(&line)? == Reader::Gone;
                 if gone { Err("nobody reads the rows".into()) } else { Ok(()) }
