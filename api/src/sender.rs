@@ -135,7 +135,8 @@ impl Sender {
         self.link.is_connected()
     }
 
-    /// Lends memory for a message of `len` numbers, to be filled in and sent without a copy.
+    /// Lends memory for a message of `len` numbers, to be filled in and sent without a copy. Short ones, up to some
+    /// 3 KiB, are sent faster with [`send`](Self::send), which copies them.
     ///
     /// The memory is where the peer will read it. It holds zeros, or what earlier messages to this same peer left
     /// there. It waits for memory as [`send`](Self::send) does for space; on the thread that dispatches this endpoint
