@@ -102,6 +102,12 @@ impl Process {
         })?
     }
 
+    /// From now on it may end.
+    pub fn is_to_end(&self) {
+        // The watching thread sees it: it waits for an end that comes behind it.
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
     /// Its number.
     pub fn pid(&self) -> u32 {
         self.pid
@@ -110,8 +116,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The watching thread sees it: it waits for an end that the next call brings about.
-        self.ending.store(true, Ordering::Relaxed);
+        self.is_to_end();
         // It fails if the process has ended.
         let _ = pidfd_send_signal(&self.handle, Signal::KILL);
         if let Some(watch) = self.watch.take() {

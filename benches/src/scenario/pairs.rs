@@ -6,7 +6,7 @@
 //! at once. All processes may use both of the measured cores and no other. Drivers are told of a phase, and tell what
 //! came of it, over connections of their own to the process that measures.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -126,26 +126,30 @@ fn drive(pairs: &mut [Pair], phase: Phase) -> Result<Told> {
     })
 }
 
-/// Answers a driver.
+/// Answers a driver, phase by phase.
 pub(super) fn partner(peer: &Peer) -> Result<()> {
     let (len, nth) = (peer.number(0)?, peer.number(1)?);
     let connect =
         |(name, wait)| IpcRenderer::builder().runtime_dir(&peer.directory).wait(wait).connect(&app(nth, name));
     let renderers = WAITS.map(connect).into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
-    let over = Arc::new(AtomicBool::new(false));
+    let over = Arc::new(AtomicU64::new(0));
     for renderer in &renderers {
         answer::answer::<Tick>(renderer, len);
         let over = Arc::clone(&over);
-        renderer.on(OVER, move |_, _| over.store(true, Ordering::Relaxed));
+        renderer.on(OVER, move |_, _| {
+            over.fetch_add(1, Ordering::Relaxed);
+        });
     }
     let asked = Arc::new(AtomicU64::new(u64::MAX));
     let heard = Arc::clone(&asked);
     renderers[PARK].on(SERVE, move |_, wait| heard.store(wait.to_native(), Ordering::Relaxed));
+    let mut phases = 0;
     loop {
-        // One poll may have brought the end of a phase and the next one.
+        // One poll may have brought the end of a phase and the next one, and its end.
         match usize::try_from(asked.swap(u64::MAX, Ordering::Relaxed)).ok().and_then(|wait| renderers.get(wait)) {
             Some(renderer) => {
-                while !over.swap(false, Ordering::Relaxed) {
+                phases += 1;
+                while over.load(Ordering::Relaxed) < phases {
                     renderer.run_once(Duration::MAX)?;
                 }
             }
@@ -182,10 +186,9 @@ pub(super) fn measure(setting: &Setting, report: &mut Report<'_>) -> Result<()> 
     Ok(())
 }
 
-/// The pairs. What it has goes in the order in which it is declared: a partner before its driver, for neither goes on
-/// without the other.
+/// The pairs.
 struct Field {
-    _processes: Vec<Process>,
+    processes: Vec<Process>,
     clocks: Vec<CpuClock>,
     main: IpcMain,
     told: Arc<Mutex<Heard>>,
@@ -241,7 +244,7 @@ impl Field {
             heard.rate += 1.0 / per_round(Duration::from_nanos(took), rounds);
             heard.times.extend(told.times.iter().map(|time| (time.0.to_native(), time.1.to_native())));
         });
-        let mut field = Self { _processes: processes, clocks, main, told, count, rounds: setting.rounds };
+        let mut field = Self { processes, clocks, main, told, count, rounds: setting.rounds };
         // Everybody is connected when the first phase is over, and has room for what it learns.
         for wait in 0..WAITS.len() {
             field.phase(wait, Duration::from_millis(20), Duration::ZERO)?;
@@ -257,17 +260,20 @@ impl Field {
             Ok(Ways { ratios: Ratios::default(), times, cpu: Duration::ZERO, segments })
         };
         let mut ways = WAITS.iter().map(new).collect::<Result<Vec<_>>>()?;
-        for _ in 0..segments {
-            let mut each = Vec::new();
-            for (wait, way) in ways.iter_mut().enumerate() {
+        for segment in 0..segments {
+            let mut each = [0.0; WAITS.len()];
+            // Each way comes first as often as the others: what drifts meets all of them.
+            for wait in (0..WAITS.len()).map(|nth| (segment + nth) % WAITS.len()) {
+                let way = &mut ways[wait];
                 let before = self.cpu()?;
                 let heard = self.phase(wait, lasts, pause)?;
                 way.cpu += self.cpu()?.saturating_sub(before);
                 for (value, count) in heard.times {
                     way.times.saturating_record_n(value, count);
                 }
-                each.push(1.0 / heard.rate);
+                each[wait] = 1.0 / heard.rate;
             }
+            // Of two figures that scatter the better one is taken, each time anew, so no way comes to 1 on average.
             let fixed = WAITS.iter().zip(&each).filter(|((_, wait), _)| *wait != WaitStrategy::Adaptive);
             let best = fixed.map(|(_, took)| *took).fold(f64::INFINITY, f64::min);
             for (way, took) in ways.iter_mut().zip(each) {
@@ -299,6 +305,13 @@ impl Field {
             sum += clock.now()?;
         }
         Ok(sum)
+    }
+}
+
+impl Drop for Field {
+    fn drop(&mut self) {
+        // Neither of a pair goes on without the other.
+        self.processes.iter().for_each(Process::is_to_end);
     }
 }
 

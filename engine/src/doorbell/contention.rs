@@ -1,19 +1,19 @@
 //! Whether somebody else wants the core that a thread spins on.
 //!
-//! The kernel does not tell, but it shows when the core is offered: a yield that nobody takes is over within a
-//! microsecond, one that somebody takes is not. Once it was taken, the thread *rests*: for a number of waits it goes to
-//! sleep at once, as it would if it parked always, and offers nothing, since the kernel makes who yields wait for longer
-//! than who sleeps. If the first offers behind a rest are taken as well, the next rest is twice as long.
+//! The kernel does not say so until the core is offered. A yield that nobody takes is over within a microsecond and
+//! counts as no switch, one that somebody takes does. Once it was taken, the thread *rests*: for a number of sleeps it
+//! spins next to nothing, as one that parks always, and offers nothing, since the kernel makes who yields wait for
+//! longer than who sleeps. If the first offers behind a rest are taken as well, the next rest is twice as long. Where
+//! the kernel does not count switches, there are no rests.
 
 use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A yield that takes longer than this was taken. On the machine of `docs/BENCHMARKS.md` one that was not takes 0.4 us,
-/// and in one of a thousand cases 0.8 us; one that was, 2.4 us or more.
-const TAKEN: Duration = Duration::from_micros(2);
-/// Waits of the shortest rest, and how often it is doubled at most. A wait that sleeps takes some tens of microseconds,
-/// so the longest rest is a fraction of a second.
+use crate::sys::preemption;
+
+/// Sleeps of the shortest rest, and how often it is doubled at most. In a busy thread a sleep takes some tens of
+/// microseconds, so that its longest rest is a fraction of a second.
 const REST: u32 = 16;
 const DOUBLED: u32 = 10;
 /// An offer that is taken so soon behind a rest tells that the rest was too short.
@@ -23,7 +23,7 @@ const UNOFFERED: u32 = 4096;
 
 /// What one thread knows.
 struct Thread {
-    /// Waits that are left of its rest.
+    /// Sleeps that are left of its rest.
     rest: Cell<u32>,
     doubled: Cell<u32>,
     rested: Cell<Option<Instant>>,
@@ -37,19 +37,19 @@ thread_local! {
     };
 }
 
-/// Whether this thread is to sleep at once.
+/// Whether this thread rests.
 #[inline]
 pub(crate) fn rests() -> bool {
     THREAD.with(Thread::rests)
 }
 
-/// Offers the core to whoever waits for it, and says whether this thread is to sleep now.
+/// Offers the core to whoever waits for it, and says whether this thread rests now.
 #[cold]
 pub(crate) fn offer() -> bool {
     THREAD.with(|thread| {
-        let began = Instant::now();
+        let before = preemption::switches();
         thread::yield_now();
-        thread.offered(began, Instant::now());
+        thread.offered(preemption::switches() != before, Instant::now);
         thread.rests()
     })
 }
@@ -66,9 +66,9 @@ pub(crate) fn did_not_offer() {
     });
 }
 
-/// A wait of a thread that rests ended with a sleep.
-pub(crate) fn slept() {
-    THREAD.with(|thread| thread.slept(Instant::now));
+/// This thread has slept. Whether that was part of its rest.
+pub(crate) fn slept() -> bool {
+    THREAD.with(|thread| thread.slept(Instant::now))
 }
 
 impl Thread {
@@ -76,26 +76,37 @@ impl Thread {
         self.rest.get() > 0
     }
 
-    fn offered(&self, began: Instant, ended: Instant) {
+    fn offered(&self, is_taken: bool, now: impl FnOnce() -> Instant) {
         self.unoffered.set(0);
-        if ended - began > TAKEN {
-            let is_soon = self.rested.get().is_some_and(|rested| began - rested < SOON);
+        if is_taken {
+            let now = now();
+            let is_soon = self.rested.get().is_some_and(|rested| now - rested < SOON);
             let doubled = if is_soon { (self.doubled.get() + 1).min(DOUBLED) } else { 0 };
             self.doubled.set(doubled);
             self.rest.set(REST << doubled);
         }
     }
 
-    fn slept(&self, now: impl FnOnce() -> Instant) {
-        match self.rest.get() {
-            0 => {}
-            1 => {
-                self.rest.set(0);
-                self.rested.set(Some(now()));
-            }
-            rest => self.rest.set(rest - 1),
+    fn slept(&self, now: impl FnOnce() -> Instant) -> bool {
+        let Some(left) = self.rest.get().checked_sub(1) else { return false };
+        self.rest.set(left);
+        if left == 0 {
+            self.rested.set(Some(now()));
         }
+        true
     }
+}
+
+/// Has this thread rest for so many sleeps.
+#[cfg(test)]
+pub(super) fn rest_for(sleeps: u32) {
+    THREAD.with(|thread| thread.rest.set(sleeps));
+}
+
+/// Waits since this thread's last offer.
+#[cfg(test)]
+pub(super) fn unoffered() -> u32 {
+    THREAD.with(|thread| thread.unoffered.get())
 }
 
 #[cfg(test)]
@@ -106,21 +117,21 @@ mod tests {
         Thread { rest: Cell::new(0), doubled: Cell::new(0), rested: Cell::new(None), unoffered: Cell::new(0) }
     }
 
-    /// Waits of a rest that ends at `end`.
+    /// Sleeps of a rest that ends at `end`.
     fn rest(thread: &Thread, end: Instant) -> u32 {
-        let mut waits = 0;
-        while thread.rests() {
-            thread.slept(|| end);
-            waits += 1;
+        let mut sleeps = 0;
+        while thread.slept(|| end) {
+            sleeps += 1;
         }
-        waits
+        sleeps
     }
 
     #[test]
     fn an_offer_that_nobody_takes_brings_no_rest() {
-        let (thread, now) = (thread(), Instant::now());
-        thread.offered(now, now + TAKEN);
+        let thread = thread();
+        thread.offered(false, Instant::now);
         assert!(!thread.rests());
+        assert_eq!(rest(&thread, Instant::now()), 0);
     }
 
     #[test]
@@ -128,8 +139,7 @@ mod tests {
         let (thread, mut now) = (thread(), Instant::now());
         let mut take = |later: Duration| {
             now += later;
-            thread.offered(now, now + 2 * TAKEN);
-            now += 2 * TAKEN;
+            thread.offered(true, || now);
             rest(&thread, now)
         };
         let mut rests = vec![take(Duration::ZERO)];
@@ -141,16 +151,11 @@ mod tests {
 
     #[test]
     fn a_thread_that_never_waits_for_long_offers_its_core_all_the_same() {
-        // On a thread of its own, whose offers nobody else has made.
-        let unoffered = || THREAD.with(|thread| thread.unoffered.get());
-        let waits = thread::spawn(move || {
-            let mut waits = 0;
-            while waits == 0 || unoffered() != 0 {
-                did_not_offer();
-                waits += 1;
-            }
-            waits
-        });
-        assert_eq!(waits.join().unwrap(), UNOFFERED);
+        let mut waits = 0;
+        while waits == 0 || unoffered() != 0 {
+            did_not_offer();
+            waits += 1;
+        }
+        assert_eq!(waits, UNOFFERED);
     }
 }

@@ -15,9 +15,9 @@
 //! published, or the waker finds a generation that it has not rung yet. That is all that a wake-up needs; the armed
 //! word carries no other message, so its own accesses are `Relaxed`.
 //!
-//! A heavy barrier that interrupts all running wakers is dear, and who sleeps at every wait had better have fences on both
-//! sides. So a lone sleeper may ask for them with B, for as long as it likes. With the first arm that has it, the heavy
-//! barrier is as before. A waker whose first load came before that barrier had published before it, too, and the
+//! A heavy barrier that interrupts all running wakers is dear, and who sleeps at every wait had better have fences on
+//! both sides. So a lone sleeper may ask for them with B, for as long as it likes. With the first arm that has it, the
+//! heavy barrier is as before. A waker whose first load came before that barrier had published before it, too, and the
 //! sleeper's looks from there on find that; every later one finds B, so that behind the arms that keep it a full fence
 //! is enough. An arm without it is followed by the heavy barrier again.
 //!
@@ -66,19 +66,20 @@ pub(crate) enum Pass {
     Fence,
 }
 
-/// Arms for the only thread that ever sleeps on this word: the new kinds replace the old ones. `fenced` asks wakers for
-/// a full fence. What is returned is to be passed, without fail: if it was the heavy barrier and it was refused, nobody
+/// Arms for the only thread that ever sleeps on this word: the new kinds replace the old ones. `ask` asks wakers for a
+/// full fence. What is returned is to be passed, without fail: if it was the heavy barrier and it was refused, nobody
 /// may ask for fences any more.
-pub(crate) fn arm(word: &AtomicU64, kinds: Kinds, fenced: bool) -> Pass {
+pub(crate) fn arm(word: &AtomicU64, kinds: Kinds, ask: bool) -> Pass {
     // SYNC doorbell-arm: pairs with `Waker::due`, through the barriers on both sides.
     let armed = word.load(Ordering::Relaxed);
     let next = (armed | (GENERATION - 1)).wrapping_add(1) | kinds.0;
-    word.store(if fenced { next | FENCED } else { next }, Ordering::Relaxed);
-    if fenced && armed & FENCED != 0 { Pass::Fence } else { Pass::Heavy }
+    word.store(if ask { next | FENCED } else { next }, Ordering::Relaxed);
+    if ask && armed & FENCED != 0 { Pass::Fence } else { Pass::Heavy }
 }
 
-/// Asks wakers for no more fences, for the only thread that ever sleeps on this word and does not. A waker may take it for
-/// an arm, and ring.
+/// Asks wakers for no more fences, at any time, for the thread that arms this word. Generation and kinds stay, so that
+/// whoever has not rung for them still does, and some may ring once more; the next arm is followed by the heavy
+/// barrier.
 pub(crate) fn unfence(word: &AtomicU64) {
     let armed = word.load(Ordering::Relaxed);
     if armed & FENCED != 0 {
@@ -112,7 +113,7 @@ pub(crate) fn wanted_by_armed(load: impl FnOnce() -> u64) -> u64 {
 /// What a waker finds in a word that a lone sleeper arms, behind the light barrier: what `load` gives, or gives behind
 /// `fence`, a full one, if the sleeper asks for it.
 #[inline(always)]
-pub(crate) fn armed(load: impl Fn() -> u64, fence: impl FnOnce()) -> u64 {
+pub(crate) fn find_armed(load: impl Fn() -> u64, fence: impl FnOnce()) -> u64 {
     let armed = load();
     if armed & FENCED == 0 {
         return armed;
@@ -176,10 +177,25 @@ mod tests {
     }
 
     #[test]
+    fn who_has_armed_can_take_the_request_back_and_keeps_what_else_it_said() {
+        let (word, waker) = (AtomicU64::new(0), Waker::default());
+        let _ = arm(&word, Kinds::DESCRIPTOR, true);
+        let asked = word.load(Ordering::Relaxed);
+        waker.rang(asked);
+        unfence(&word);
+        let taken_back = word.load(Ordering::Relaxed);
+        assert_eq!((asked, taken_back), (0b1110, 0b1010));
+        assert!(waker.due(taken_back), "it may be an arm");
+        unfence(&word);
+        assert_eq!(word.load(Ordering::Relaxed), taken_back);
+        assert_eq!(arm(&word, Kinds::DESCRIPTOR, true), Pass::Heavy);
+    }
+
+    #[test]
     fn a_waker_loads_again_behind_a_fence_if_it_was_asked_to() {
         let word = AtomicU64::new(0);
         let fences = Cell::new(0);
-        let find = || armed(|| word.load(Ordering::Relaxed), || fences.set(fences.get() + 1));
+        let find = || find_armed(|| word.load(Ordering::Relaxed), || fences.set(fences.get() + 1));
         let _ = arm(&word, Kinds::FUTEX, false);
         assert_eq!((find(), fences.get()), (0b1001, 0));
         let _ = arm(&word, Kinds::FUTEX, true);

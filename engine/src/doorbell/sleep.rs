@@ -1,14 +1,15 @@
 //! Sleeping until a bell rings, and ringing it, so that no wake-up falls in between.
 //!
-//! A sleeper **notes** the words that it is going to wait on, arms, passes the heavy barrier, looks for what it wants
-//! once more, and waits until one of the words is not as it was noted. Behind its light barrier a waker that finds it
-//! armed changes the bell's word, and wakes. That leaves two cases. If the bell was changed after it was noted, the
-//! wait ends, or does not begin. If it was changed before, what the waker had published before that is seen by the
-//! look, through **doorbell-bell**. The same holds for the control word, by which this process ends waits of its own.
+//! A sleeper **notes** the words that it is going to wait on, arms, passes the heavy barrier (or a fence, where it has
+//! asked its wakers for one), looks for what it wants once more, and waits until one of the words is not as it was
+//! noted. Behind its light barrier a waker that finds it armed changes the bell's word, and wakes. That leaves two
+//! cases. If the bell was changed after it was noted, the wait ends, or does not begin. If it was changed before, what
+//! the waker had published before that is seen by the look, through **doorbell-bell**. The same holds for the control
+//! word, by which this process ends waits of its own.
 
 use std::time::Instant;
 
-use super::protocol::{Kinds, Pass, Waker};
+use super::protocol::{Kinds, Waker};
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::futex::{self, MOST_WORDS, WaitOn};
 
@@ -41,19 +42,19 @@ impl<'a, const BELLS: usize> Noted<'a, BELLS> {
 }
 
 /// Sleeps once on `bell`, unless `ready`: until it rings, or `control` is changed. `arm` says in our outbox that
-/// somebody sleeps, and what has to be passed then; `barrier` passes that, and says how long to sleep at most.
-pub(crate) fn sleep_once(
+/// somebody sleeps, and which barrier has to be passed then; `barrier` passes that, and says how long to sleep at most.
+pub(crate) fn sleep_once<B>(
     bell: &AtomicU32,
     control: &AtomicU32,
-    arm: impl FnOnce() -> Pass,
-    barrier: impl FnOnce(Pass) -> Option<Instant>,
+    arm: impl FnOnce() -> B,
+    barrier: impl FnOnce(B) -> Option<Instant>,
     ready: impl FnOnce() -> bool,
 ) {
     let noted = Noted::new([bell], control);
     crash_point!("waiter-arm-before");
-    let pass = arm();
+    let behind = arm();
     crash_point!("waiter-arm-after");
-    let deadline = barrier(pass);
+    let deadline = barrier(behind);
     if !ready() {
         crash_point!("waiter-sleep");
         noted.wait(1, deadline);
@@ -61,8 +62,8 @@ pub(crate) fn sleep_once(
 }
 
 impl Waker {
-    /// Rings for sleepers that are armed with `armed`, in each kind that it names: `bell` for those who wait on it, and for
-    /// one that polls its descriptor `descriptor`, which says whether it will be heard.
+    /// Rings for sleepers that are armed with `armed`, in each kind that it names: `bell` for those who wait on it, and
+    /// for one that polls its descriptor `descriptor`, which says whether it will be heard.
     pub(crate) fn ring(&self, armed: u64, bell: &AtomicU32, descriptor: impl FnOnce() -> bool) {
         let kinds = Kinds::of(armed);
         if kinds.contains(Kinds::FUTEX) {

@@ -24,8 +24,8 @@ const OFFER: u32 = 1024;
 /// A sleep shorter than this would have been met by spinning.
 const WORTH_SPINNING: Duration = Duration::from_micros(60);
 
-/// A sleep counts as much as so many waits that spinning has met, and more than `OFTEN` on balance, up to `ALWAYS`, are
-/// often.
+/// A sleep counts as much as so many waits that spinning has met; a balance of more than `OFTEN`, of `ALWAYS` at most,
+/// is often. So whoever sleeps at more than one wait in five comes to sleep often.
 const SLEEP: u32 = 4;
 const OFTEN: u32 = 8;
 const ALWAYS: u32 = 16;
@@ -93,7 +93,7 @@ impl Spin {
             // Twice what this wait took, approached slowly: one long wait does not make every thread a spinner.
             let aim = iterations.saturating_mul(2).max(BUSY);
             learn(&self.budget, budget, (budget - budget / 8 + aim / 8).clamp(LEAST, MOST));
-            if iterations < OFFER {
+            if iterations <= OFFER {
                 contention::did_not_offer();
             }
         }
@@ -108,8 +108,7 @@ impl Spin {
         }
         let sleeps = self.sleeps.load(Ordering::Relaxed);
         learn(&self.sleeps, sleeps, (sleeps + SLEEP).min(ALWAYS));
-        if contention::rests() {
-            contention::slept();
+        if contention::slept() {
             return;
         }
         let budget = self.budget.load(Ordering::Relaxed);
@@ -117,7 +116,7 @@ impl Spin {
         learn(&self.budget, budget, learned.clamp(LEAST, MOST));
     }
 
-    /// Whether waits of this kind end with a sleep more often than not, so that sleeping is to be cheap.
+    /// Whether waits of this kind end with a sleep so often that sleeping is to be cheap.
     pub(crate) fn sleeps_often(&self) -> bool {
         self.strategy == WaitStrategy::Park || self.sleeps.load(Ordering::Relaxed) > OFTEN
     }
@@ -166,6 +165,36 @@ mod tests {
     }
 
     #[test]
+    fn adaptive_offers_its_core_in_long_waits_and_counts_those_in_which_it_did_not() {
+        let spin = adaptive();
+        (0..3).for_each(|_| assert_eq!(spin.until(|_| Some(())), Some(())));
+        assert_eq!(contention::unoffered(), 3);
+        assert_eq!(spin.until(|iteration| (iteration == OFFER).then_some(())), Some(()));
+        assert_eq!(contention::unoffered(), 4);
+        assert_eq!(spin.until(|_| None::<()>), None);
+        assert_eq!(contention::unoffered(), 0);
+    }
+
+    #[test]
+    fn a_thread_that_rests_looks_a_little_and_learns_nothing_until_it_has_rested() {
+        let spin = adaptive();
+        contention::rest_for(2);
+        for _ in 0..2 {
+            let mut looks = 0;
+            let found: Option<()> = spin.until(|_| {
+                looks += 1;
+                None
+            });
+            assert_eq!((found, looks), (None, LEAST));
+            spin.slept(Duration::from_micros(1));
+            assert_eq!(spin.budget.load(Ordering::Relaxed), MOST / 4);
+        }
+        assert!(!contention::rests());
+        spin.slept(Duration::from_micros(1));
+        assert_eq!(spin.budget.load(Ordering::Relaxed), MOST / 2);
+    }
+
+    #[test]
     fn adaptive_learns_from_short_waits_and_from_long_sleeps() {
         let spin = adaptive();
         for _ in 0..200 {
@@ -191,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_that_mostly_sleep_are_told_from_those_that_mostly_do_not() {
+    fn who_sleeps_at_every_third_wait_sleeps_often_and_who_never_does_not() {
         let spin = adaptive();
         let slept = || spin.slept(Duration::from_micros(1));
         let met = || assert_eq!(spin.until(|_| Some(())), Some(()));
@@ -201,7 +230,7 @@ mod tests {
         slept();
         assert!(spin.sleeps_often());
         for _ in 0..100 {
-            met();
+            (0..2).for_each(|_| met());
             slept();
         }
         assert!(spin.sleeps_often());

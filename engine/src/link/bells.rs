@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use memit_ringbuf::reached;
 
 use super::Link;
-use crate::doorbell::protocol::{Kinds, Pass, Waker, arm, arm_at, armed, unfence, wanted_by_armed};
+use crate::doorbell::protocol::{Kinds, Pass, Waker, arm, arm_at, find_armed, unfence, wanted_by_armed};
 use crate::doorbell::sleep::{ring_anyway, sleep_once};
 use crate::doorbell::strategy::{CLOCK_STRIDE, Spin};
 use crate::sys::barrier::{self, Barrier, Heavy};
@@ -18,7 +18,7 @@ impl Link {
     /// Tells the peer's dispatcher that a frame was published, if it sleeps.
     #[inline(always)]
     pub(super) fn ring_data(&self) {
-        let armed = self.armed(|| self.peer.load_data_armed());
+        let armed = self.find_armed(|| self.peer.load_data_armed());
         if self.data_waker.due(armed) {
             self.ring(&self.data_waker, armed, self.own.data_bell());
         }
@@ -26,9 +26,9 @@ impl Link {
 
     /// What a thread of the peer has armed with that sleeps alone, as found behind a publication.
     #[inline(always)]
-    fn armed(&self, load: impl Fn() -> u64) -> u64 {
+    fn find_armed(&self, load: impl Fn() -> u64) -> u64 {
         barrier::light(self.outgoing);
-        armed(load, || barrier::light(Barrier::Fence))
+        find_armed(load, || barrier::light(Barrier::Fence))
     }
 
     /// What the peer's producers have armed with, if they sleep for space and were not woken since.
@@ -51,7 +51,7 @@ impl Link {
     /// Tells a thread of the peer that the reply in `slot` is there, if it sleeps.
     #[inline(always)]
     pub(super) fn ring_reply(&self, slot: u32) {
-        let armed = self.armed(|| self.peer.load_reply_armed(slot));
+        let armed = self.find_armed(|| self.peer.load_reply_armed(slot));
         if let Some(waker) = self.reply_wakers.get(slot as usize)
             && waker.due(armed)
         {
@@ -89,13 +89,19 @@ impl Link {
         arm_at(self.own.space_armed(), self.own.space_wanted(), wanted, kinds);
     }
 
-    /// Arms `word` of our outbox for the only thread that sleeps on it, which does so often or not.
-    pub(super) fn arm_alone(&self, word: &AtomicU64, kinds: Kinds, often: bool) -> Pass {
-        arm(word, kinds, often && self.incoming == Barrier::Asymmetric && !barrier::was_refused())
+    /// Arms `word` of our outbox for the only thread that sleeps on it, which does so often or not. The barrier to pass
+    /// before its last look.
+    pub(super) fn arm_alone(&self, word: &AtomicU64, kinds: Kinds, often: bool) -> Barrier {
+        // Once a barrier was refused, it is not known any more behind which words one has been passed.
+        let ask = often && self.incoming == Barrier::Asymmetric && !barrier::was_refused();
+        match arm(word, kinds, ask) {
+            Pass::Heavy => self.incoming,
+            Pass::Fence => Barrier::Fence,
+        }
     }
 
-    /// Says in our outbox that the dispatching thread sleeps for frames.
-    pub(crate) fn arm_data(&self, kinds: Kinds, often: bool) -> Pass {
+    /// Says in our outbox that the dispatching thread sleeps for frames. The barrier to pass before its last look.
+    pub(crate) fn arm_data(&self, kinds: Kinds, often: bool) -> Barrier {
         self.arm_alone(self.own.data_armed(), kinds, often)
     }
 
@@ -104,16 +110,14 @@ impl Link {
         unfence(self.own.data_armed());
     }
 
-    /// The barrier that the sleeper on this link passes between arming and its last look.
-    pub(crate) fn sleeping_barrier(&self, pass: Pass) -> Barrier {
-        match pass {
-            Pass::Heavy => self.incoming,
-            Pass::Fence => Barrier::Fence,
-        }
+    /// The barrier that was agreed on, which a sleeper passes before its last look unless wakers were asked for fences.
+    pub(crate) fn sleeping_barrier(&self) -> Barrier {
+        self.incoming
     }
 
     /// Waits until `ready`, the end of the connection, or the deadline; may return sooner. Spins first, by `spin`.
-    /// `arm` says in our outbox that somebody sleeps, and what has to be passed then; `bell` is the peer's word that it will ring.
+    /// `arm` says in our outbox that somebody sleeps, and which barrier has to be passed then; `bell` is the peer's
+    /// word that it will ring.
     // Not inlined, so that `ci/instructions.sh` can tell a call from its wait.
     #[inline(never)]
     pub(super) fn wait(
@@ -121,14 +125,14 @@ impl Link {
         spin: &Spin,
         bell: &AtomicU32,
         deadline: Option<Instant>,
-        arm: impl FnOnce() -> Pass,
+        arm: impl FnOnce() -> Barrier,
         ready: impl Fn() -> bool,
     ) {
         if self.spin(spin, deadline, &ready) {
             return;
         }
         let began = Instant::now();
-        let barrier = |pass| bounded(deadline, barrier::heavy(self.sleeping_barrier(pass)));
+        let barrier = |behind| bounded(deadline, barrier::heavy(behind));
         sleep_once(bell, &self.control, arm, barrier, || ready() || !self.is_connected());
         spin.slept(began.elapsed());
     }

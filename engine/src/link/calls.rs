@@ -183,9 +183,9 @@ impl Link {
                     if often {
                         self.replies_fenced.store(true, Ordering::Relaxed);
                     }
-                    let pass = self.arm_alone(self.own.reply_armed(slot), Kinds::FUTEX, often);
+                    let barrier = self.arm_alone(self.own.reply_armed(slot), Kinds::FUTEX, often);
                     crash_point!("reply-armed");
-                    pass
+                    barrier
                 },
                 || has_arrived() || crossing(),
             );

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::Link;
-use crate::doorbell::protocol::{Kinds, Pass, arm_shared};
+use crate::doorbell::protocol::{Kinds, arm_shared};
 use crate::payload::arena::Seen;
+use crate::sys::barrier::Barrier;
 
 /// What a sender without space waits for.
 #[derive(Clone, Copy, Debug)]
@@ -54,11 +55,11 @@ impl Blocked {
         self.rooms().fold(deadline, |deadline, room| room.bounded(deadline))
     }
 
-    /// Says in our outbox that the dispatching thread sleeps until there is room. What it has to pass before its last
-    /// look, when it would have to pass `pass` without that.
-    pub(crate) fn arm(self, link: &Link, kinds: Kinds, pass: Pass) -> Pass {
+    /// Says in our outbox that the dispatching thread sleeps until there is room. The barrier to pass before its last
+    /// look, if it would be `barrier` without that: whoever makes room is never asked for fences.
+    pub(crate) fn arm(self, link: &Link, kinds: Kinds, barrier: Barrier) -> Barrier {
         self.rooms().for_each(|room| link.arm_room(room, kinds));
-        if self.is_clear() { pass } else { Pass::Heavy }
+        if self.is_clear() { barrier } else { link.sleeping_barrier() }
     }
 
     /// Whether there may be room for any of it.
@@ -80,7 +81,7 @@ impl Link {
                 room.bounded(deadline),
                 || {
                     self.arm_room(room, Kinds::FUTEX);
-                    Pass::Heavy
+                    self.sleeping_barrier()
                 },
                 || self.has_room(room) || crossing(),
             );

@@ -7,7 +7,7 @@ use loom::thread;
 
 use super::barrier::{Barriers, Kind, Without};
 use super::explore::explore;
-use crate::doorbell::protocol::{Kinds, Pass, Waker, arm, armed, unfence};
+use crate::doorbell::protocol::{Kinds, Pass, Waker, arm, find_armed, unfence};
 use crate::doorbell::sleep::sleep_once;
 
 struct Doorbell {
@@ -69,7 +69,7 @@ impl Doorbell {
         let store = move || {
             published.fetch_add(1, Ordering::Release);
         };
-        let look = |fence: &dyn Fn()| armed(|| self.armed.load(Ordering::Relaxed), fence);
+        let look = |fence: &dyn Fn()| find_armed(|| self.armed.load(Ordering::Relaxed), fence);
         let armed = self.barriers.publish(waker, store, look);
         if self.waker.due(armed) {
             self.waker.ring(armed, &self.bell, || self.socket.ring());
@@ -80,9 +80,9 @@ impl Doorbell {
         self.published.load(Ordering::Acquire) >= wanted
     }
 
-    fn sleep_until(&self, wanted: u64, fenced: bool) {
+    fn sleep_until(&self, wanted: u64, asks: bool) {
         while !self.has(wanted) {
-            let arm = || arm(&self.armed, Kinds::FUTEX, fenced);
+            let arm = || arm(&self.armed, Kinds::FUTEX, asks);
             sleep_once(&self.bell, &self.control, arm, |pass| self.barrier(pass), || self.has(wanted));
         }
     }
@@ -113,14 +113,14 @@ fn one_waker(kind: Kind, without: Without, frames: u64) {
     });
 }
 
-/// A consumer that asks for fences, behind membarrier, while it waits for the frames that `fenced` tells.
-fn one_waker_that_is_asked(without: Without, fenced: &'static [bool]) {
+/// A consumer that asks for fences, behind membarrier, or does not while it waits for each frame.
+fn one_waker_that_is_asked(without: Without, asks: &'static [bool]) {
     explore(Some(4), move || {
         let bell = Doorbell::new(Kind::Membarrier, without, 1);
         let other = Arc::clone(&bell);
-        let waker = thread::spawn(move || fenced.iter().for_each(|_| other.publish(0)));
-        for (seen, fenced) in (1..).zip(fenced) {
-            bell.sleep_until(seen, *fenced);
+        let waker = thread::spawn(move || asks.iter().for_each(|_| other.publish(0)));
+        for (seen, asks) in (1..).zip(asks) {
+            bell.sleep_until(seen, *asks);
         }
         waker.join().unwrap();
     });
@@ -182,16 +182,49 @@ fn a_consumer_that_asks_for_no_more_fences_is_woken_for_each_message() {
     one_waker_that_is_asked(Without::Nothing, &[true, false]);
 }
 
-/// Not by arming, but while it does not sleep.
+/// Not by arming, and while it waits on its descriptor for a ring.
+fn unfenced_meanwhile(wakers: usize, frames: u64) {
+    explore(Some(3), move || {
+        let bell = Doorbell::new(Kind::Membarrier, Without::Nothing, wakers);
+        let publishing: Vec<_> = (0..wakers)
+            .map(|waker| {
+                let bell = Arc::clone(&bell);
+                thread::spawn(move || (0..frames).for_each(|_| bell.publish(waker)))
+            })
+            .collect();
+        for wanted in 1..=frames * wakers as u64 {
+            while !bell.has(wanted) {
+                bell.barriers.heavy(arm(&bell.armed, Kinds::DESCRIPTOR, true));
+                if !bell.has(wanted) {
+                    unfence(&bell.armed);
+                    bell.socket.wait_and_drain();
+                }
+            }
+        }
+        publishing.into_iter().for_each(|waker| waker.join().unwrap());
+    });
+}
+
 #[test]
-fn a_consumer_that_has_renounced_fences_asks_for_them_anew() {
+fn a_consumer_that_takes_its_request_back_while_it_sleeps_is_woken_by_one_waker() {
+    unfenced_meanwhile(1, 2);
+}
+
+#[test]
+fn a_consumer_that_takes_its_request_back_while_it_sleeps_is_woken_by_two_wakers() {
+    unfenced_meanwhile(2, 1);
+}
+
+/// As a reply slot that is handed on.
+#[test]
+fn a_thread_that_takes_over_a_word_passes_fences_that_another_has_asked_for() {
     explore(Some(3), || {
         let bell = Doorbell::new(Kind::Membarrier, Without::Nothing, 1);
         let other = Arc::clone(&bell);
         let waker = thread::spawn(move || (0..2).for_each(|_| other.publish(0)));
         bell.sleep_until(1, true);
-        unfence(&bell.armed);
-        bell.sleep_until(2, true);
+        let heir = Arc::clone(&bell);
+        thread::spawn(move || heir.sleep_until(2, true)).join().unwrap();
         waker.join().unwrap();
     });
 }

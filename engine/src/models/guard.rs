@@ -7,7 +7,6 @@ use loom::thread;
 use memit_ringbuf::{Capacity, ClaimError, Header, HeapCursor, HeapRing, Key, Producer};
 
 use super::explore::explore;
-use crate::doorbell::protocol::Pass;
 use crate::doorbell::release::Releases;
 use crate::doorbell::sleep::{change, sleep_once};
 
@@ -90,11 +89,11 @@ impl Side {
         }
         while let Err(error) = claimed {
             assert_eq!(error, ClaimError::Held);
-            let barrier = |_| {
+            let barrier = |()| {
                 self.fence(Without::WaitersFence);
                 None
             };
-            sleep_once(&self.bell, &self.port_control, || Pass::Heavy, barrier, || !self.producer.is_held());
+            sleep_once(&self.bell, &self.port_control, || (), barrier, || !self.producer.is_held());
             claimed = self.producer.try_claim(8);
         }
         claimed.unwrap().commit(Header::default());

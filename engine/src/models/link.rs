@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use loom::sync::atomic::{AtomicU32, Ordering, fence};
 use memit_ringbuf::Capacity;
 
-use crate::doorbell::protocol::{Kinds, Pass, Waker, arm_shared};
+use crate::doorbell::protocol::{Kinds, Waker, arm_shared};
 use crate::doorbell::sleep::{change, sleep_once};
 use crate::outbox::{Geometry, LEAST_SLOTS, Limits, OwnOutbox, PeerOutbox};
 use crate::payload::arena::{Arena, Borrowed, NoMemory, Seen};
@@ -110,11 +110,8 @@ impl Link {
 
     /// Sleeps until there may be room, or `control` is changed.
     pub(super) fn sleep(&self, control: &AtomicU32, seen: Seen) {
-        let arm = || {
-            arm_shared(self.own.blocks_armed(), Kinds::FUTEX);
-            Pass::Heavy
-        };
-        let barrier = |_| {
+        let arm = || arm_shared(self.own.blocks_armed(), Kinds::FUTEX);
+        let barrier = |()| {
             fence(Ordering::SeqCst);
             None
         };

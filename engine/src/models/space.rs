@@ -43,12 +43,9 @@ impl Space {
 
     /// As `Link::wait_for_room` does, once: with a deadline that has passed it gives up when it would sleep.
     fn sleep(&self, wanted: u64, deadline: Option<Instant>) {
-        let arm = || {
-            arm_at(&self.armed, &self.wanted, wanted, Kinds::FUTEX);
-            Pass::Heavy
-        };
-        let barrier = |pass| {
-            self.barriers.heavy(pass);
+        let arm = || arm_at(&self.armed, &self.wanted, wanted, Kinds::FUTEX);
+        let barrier = |()| {
+            self.barriers.heavy(Pass::Heavy);
             deadline
         };
         let ready = || self.has(wanted) || !self.open.load(Ordering::Relaxed);

@@ -178,6 +178,10 @@ impl<'a> Dispatch<'a> {
             self.dispatcher.clear();
         }
         if left_over {
+            // It is far from sleeping.
+            if self.dispatcher.fenced {
+                self.unfence();
+            }
             for inbox in self.dispatcher.inboxes.iter_mut().flatten().filter(|inbox| inbox.hot) {
                 inbox.pause();
             }

@@ -1,7 +1,8 @@
 //! How the dispatching thread waits, on one peer or on many.
 //!
 //! One peer: a futex wait on the peer's bells and the control word. Many: one epoll over the bells' sockets and the
-//! control descriptor. In both cases the thread arms, passes one heavy barrier, and looks once more before it sleeps.
+//! control descriptor. In both cases the thread arms, passes a barrier, and looks once more before it sleeps: one heavy
+//! barrier for all, or a fence, if it has asked all of its wakers for one.
 
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
@@ -75,9 +76,9 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Peers pass fences for a thread that sleeps often, and need not any more.
+    /// Asks peers for no more fences.
     #[cold]
-    fn unfence(&mut self) {
+    pub(super) fn unfence(&mut self) {
         self.dispatcher.fenced = false;
         self.dispatcher.inboxes.iter().flatten().for_each(|inbox| inbox.link.unfence_data());
     }
@@ -133,10 +134,10 @@ impl Dispatch<'_> {
         }
         crash_point!("data-arm-before");
         *fenced |= often;
-        let pass = link.arm_data(Kinds::FUTEX, often);
+        let barrier = link.arm_data(Kinds::FUTEX, often);
         crash_point!("data-arm-after");
         let blocked = link.flush();
-        let heavy = barrier::heavy(link.sleeping_barrier(blocked.arm(link, Kinds::FUTEX, pass)));
+        let heavy = barrier::heavy(blocked.arm(link, Kinds::FUTEX, barrier));
         if inbox.is_ready() || !link.is_connected() || blocked.may_go_on(link) {
             return;
         }
@@ -155,10 +156,6 @@ impl Dispatch<'_> {
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         crash_point!("bells-sleep");
         self.take_events(timeout);
-        if heavy == Heavy::Failed {
-            // Any of them may have published without ringing.
-            self.dispatcher.heat(|_| true);
-        }
     }
 
     /// Looks which bells were rung, without waiting, and stops polling the peers that have been silent for long.
@@ -168,8 +165,8 @@ impl Dispatch<'_> {
             inbox.quiet = inbox.quiet.saturating_add(1);
         }
         let often = self.core.spin.sleeps_often();
-        if self.dispatcher.hot.len() > 1 && self.arm_quiet(QUIET_LOOKS, often).heavy == Heavy::Failed {
-            self.dispatcher.heat(|_| true);
+        if self.dispatcher.hot.len() > 1 {
+            self.arm_quiet(QUIET_LOOKS, often);
         }
         self.looked();
     }
@@ -185,7 +182,7 @@ impl Dispatch<'_> {
     }
 
     /// Arms the bells of the hot peers that have been quiet for `looks` looks, and stops polling them, unless there
-    /// is something in their rings. One heavy barrier serves all. `often`: this thread sleeps often.
+    /// is something in their rings, or the barrier was refused. `often`: this thread sleeps often.
     fn arm_quiet(&mut self, looks: u32, often: bool) -> Armed {
         let Dispatcher { inboxes, hot, fenced, .. } = &mut *self.dispatcher;
         let mut asymmetric = false;
@@ -197,17 +194,17 @@ impl Dispatch<'_> {
             }
             crash_point!("bells-arm-before");
             *fenced |= often;
-            let pass = inbox.link.arm_data(Kinds::DESCRIPTOR, often);
+            let barrier = inbox.link.arm_data(Kinds::DESCRIPTOR, often);
             crash_point!("bells-arm-after");
             inbox.blocked = inbox.link.flush();
-            let pass = inbox.blocked.arm(&inbox.link, Kinds::DESCRIPTOR, pass);
-            asymmetric |= inbox.link.sleeping_barrier(pass) == Barrier::Asymmetric;
+            asymmetric |= inbox.blocked.arm(&inbox.link, Kinds::DESCRIPTOR, barrier) == Barrier::Asymmetric;
             armed += 1;
         }
         if armed == 0 {
             return Armed::default();
         }
-        // A membarrier does not order this thread's own store before its load where the waker uses a full fence.
+        // For those whose wakers pass a full fence, agreed on or asked for: a membarrier, if there is one, does not
+        // order this thread's own store before its load.
         fence(Ordering::SeqCst);
         let heavy = if asymmetric { barrier::heavy(Barrier::Asymmetric) } else { Heavy::Done };
         let (mut found, mut retry) = (false, None);
@@ -226,6 +223,10 @@ impl Dispatch<'_> {
             inbox.hot = ready || inbox.blocked.bounded(None).is_some();
             inbox.hot
         });
+        if heavy == Heavy::Failed {
+            // Any of them may have published without ringing.
+            self.dispatcher.heat(|_| true);
+        }
         Armed { heavy, found, retry }
     }
 

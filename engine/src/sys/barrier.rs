@@ -1,9 +1,10 @@
 //! The two barriers of a doorbell: a heavy one for who goes to sleep, a light one for who may have to wake.
 //!
-//! With [`Barrier::Asymmetric`] the sleeper pays for both: `membarrier(GLOBAL_EXPEDITED)` makes every running thread
-//! of every process that registered for it pass a full fence, so the waker's side needs to hold back the compiler
-//! only. With [`Barrier::Fence`] both sides execute a full fence. Either way, of two threads that each store, pass
-//! their barrier and load, at least one sees the other's store.
+//! With [`Barrier::Asymmetric`] the sleeper pays for both: `membarrier(GLOBAL_EXPEDITED)` makes every running thread of
+//! every process that registered for it pass a full fence, so the waker's side needs to hold back the compiler only.
+//! With [`Barrier::Fence`] both sides execute a full fence; a sleeper may also ask for that, one word at a time (see
+//! `crate::doorbell::protocol`). Either way, of two threads that each store, pass their barrier and load, at least one
+//! sees the other's store.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence, fence};
 

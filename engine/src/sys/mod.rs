@@ -12,5 +12,6 @@ pub(crate) mod map;
 pub(crate) mod memfd;
 pub(crate) mod peer_socket;
 pub(crate) mod pidfd;
+pub(crate) mod preemption;
 pub(crate) mod sigmask;
 pub(crate) mod socket;
