@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::counting::trace;
 use crate::peer::Peer;
-use crate::process::end_with;
+use crate::process::{end_with, has_ended};
 use crate::scenario;
 use crate::shared::Shared;
 use crate::{Result, stage};
@@ -31,7 +31,11 @@ pub fn run(arguments: &[OsString]) -> Result<()> {
             let (_, wait) = known.ok_or_else(|| format!("there is no way to wait called {}", wait.display()))?;
             let numbers = numbers.iter().map(number).collect::<Result<_>>()?;
             let peer = Peer { shared: Arc::new(shared), wait, directory: directory.into(), numbers };
-            scenario::peer(&role.to_string_lossy(), &peer)
+            match scenario::peer(&role.to_string_lossy(), &peer) {
+                // It has ended, and another of its helpers before this one.
+                Err(_) if has_ended(parent) => Ok(()),
+                ended => ended,
+            }
         }
         _ => Err(format!("there is no such helper: {}", work.display()).into()),
     }

@@ -130,8 +130,13 @@ impl Drop for Process {
 pub(crate) fn end_with(parent: i32) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // It may have ended before that.
-    if getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
+    if has_ended(parent) {
         return Err("the process that started this helper has ended".into());
     }
     Ok(())
+}
+
+/// Whether `parent`, which started this process, has ended.
+pub(crate) fn has_ended(parent: i32) -> bool {
+    getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent)
 }

@@ -44,6 +44,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[memit::message(plain)]
 #[derive(Clone, Copy, Debug)]
 struct Phase {
+    /// Phases are numbered from 1 on.
+    number: u64,
     /// Its place in [`WAITS`].
     wait: u64,
     lasts_ns: u64,
@@ -62,9 +64,9 @@ struct Told {
 
 const PHASE: Channel<Phase> = Channel::new("phase");
 const TOLD: Channel<Told> = Channel::new("told");
-/// Tells a partner to serve by one way of waiting, and then that this is over. The one is always sent by the connection
-/// of [`PARK`], the other by that of the phase.
-const SERVE: Channel<u64> = Channel::new("serve");
+/// Tells a partner of a phase, by its number, to serve by one way of waiting, and then that it is over. The one is always
+/// sent by the connection of [`PARK`], the other by that of the phase.
+const SERVE: Channel<(u64, u64)> = Channel::new("serve");
 const OVER: Channel<u64> = Channel::new("over");
 
 /// The way of waiting that costs nothing while a pair has nothing to do: its place in [`WAITS`].
@@ -100,7 +102,7 @@ pub(super) fn driver(peer: &Peer) -> Result<()> {
 
 fn drive(pairs: &mut [Pair], phase: Phase) -> Result<Told> {
     let wait = usize::try_from(phase.wait)?;
-    pairs[PARK].renderer.send(SERVE, &phase.wait)?;
+    pairs[PARK].renderer.send(SERVE, &(phase.number, phase.wait))?;
     let pair = pairs.get_mut(wait).ok_or("there is no such way to wait")?;
     // The first answer comes when the partner has heard that.
     pair.round()?;
@@ -118,7 +120,7 @@ fn drive(pairs: &mut [Pair], phase: Phase) -> Result<Told> {
         times.saturating_record(u64::try_from((now - last).as_nanos())?);
         last = now;
     }
-    pair.renderer.send(OVER, &0)?;
+    pair.renderer.send(OVER, &phase.number)?;
     Ok(Told {
         rounds: times.len(),
         took_ns: u64::try_from((last - began).as_nanos())?,
@@ -136,27 +138,17 @@ pub(super) fn partner(peer: &Peer) -> Result<()> {
     for renderer in &renderers {
         answer::answer::<Tick>(renderer, len);
         let over = Arc::clone(&over);
-        renderer.on(OVER, move |_, _| {
-            over.fetch_add(1, Ordering::Relaxed);
-        });
+        renderer.on(OVER, move |_, number| over.store(number.to_native(), Ordering::Relaxed));
     }
-    let asked = Arc::new(AtomicU64::new(u64::MAX));
+    let asked = Arc::new(Mutex::new((0, 0)));
     let heard = Arc::clone(&asked);
-    renderers[PARK].on(SERVE, move |_, wait| heard.store(wait.to_native(), Ordering::Relaxed));
-    let mut phases = 0;
+    renderers[PARK].on(SERVE, move |_, phase| *lock(&heard) = (phase.0.to_native(), phase.1.to_native()));
     loop {
-        // One poll may have brought the end of a phase and the next one, and its end.
-        match usize::try_from(asked.swap(u64::MAX, Ordering::Relaxed)).ok().and_then(|wait| renderers.get(wait)) {
-            Some(renderer) => {
-                phases += 1;
-                while over.load(Ordering::Relaxed) < phases {
-                    renderer.run_once(Duration::MAX)?;
-                }
-            }
-            None => {
-                renderers[PARK].run_once(Duration::MAX)?;
-            }
-        }
+        // One poll may bring the end of a phase and the next one.
+        let (number, wait) = *lock(&asked);
+        let is_over = over.load(Ordering::Relaxed) == number;
+        let wait = if is_over { PARK } else { usize::try_from(wait)? };
+        renderers.get(wait).ok_or("there is no such way to wait")?.run_once(Duration::MAX)?;
     }
 }
 
@@ -193,6 +185,7 @@ struct Field {
     main: IpcMain,
     told: Arc<Mutex<Heard>>,
     count: usize,
+    phases: u64,
     rounds: Option<u64>,
 }
 
@@ -244,7 +237,7 @@ impl Field {
             heard.rate += 1.0 / per_round(Duration::from_nanos(took), rounds);
             heard.times.extend(told.times.iter().map(|time| (time.0.to_native(), time.1.to_native())));
         });
-        let mut field = Self { processes, clocks, main, told, count, rounds: setting.rounds };
+        let mut field = Self { processes, clocks, main, told, count, phases: 0, rounds: setting.rounds };
         // Everybody is connected when the first phase is over, and has room for what it learns.
         for wait in 0..WAITS.len() {
             field.phase(wait, Duration::from_millis(20), Duration::ZERO)?;
@@ -287,8 +280,10 @@ impl Field {
         let rounds = self.rounds.unwrap_or(u64::MAX);
         let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos());
         let (lasts_ns, pause_ns) = (nanoseconds(lasts)?, nanoseconds(pause)?);
+        self.phases += 1;
+        let phase = Phase { number: self.phases, wait: wait as u64, lasts_ns, rounds, pause_ns };
         for driver in self.main.renderers() {
-            driver.send(PHASE, &Phase { wait: wait as u64, lasts_ns, rounds, pause_ns })?;
+            driver.send(PHASE, &phase)?;
         }
         loop {
             self.main.run_once(Duration::MAX)?;
