@@ -155,10 +155,18 @@ fn what_cannot_be_measured_is_refused_with_a_reason() {
         (&["nonsense"][..], 2, "possible values: ring, send"),
         (&["--rounds", "0", "ring"], 2, "0 is not in 1..=1000000000"),
         (&["--payload", "0", "ring"], 2, "0 is not in 1.."),
-        (&["--payload", "50", "send"], 1, "send takes payloads of multiples of 8 from 32 to 1048576 bytes, not of 50"),
-        (&["--payload", "9000", "ring"], 1, "ring takes payloads of 1 to 8176 bytes, not of 9000"),
-        (&["--payload", "48", "large"], 1, "large takes payloads of multiples of 4096"),
-        (&["--payload", "100000001"], 1, "no scenario has messages of that size"),
+        (
+            &["--payload", "50", "send"],
+            1,
+            "a message of send has a multiple of 8 from 32 to 1048576 bytes, found 50; choose another --payload",
+        ),
+        (
+            &["--payload", "9000", "ring"],
+            1,
+            "a message of ring has 1 to 8176 bytes, found 9000; choose another --payload",
+        ),
+        (&["--payload", "48", "large"], 1, "a message of large has a multiple of 4096"),
+        (&["--payload", "100000001"], 1, "no scenario has messages of 100000001 bytes"),
     ] {
         let output = place.run(["bench"].iter().chain(arguments));
         let errors = text(&output.stderr);

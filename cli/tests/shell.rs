@@ -102,7 +102,7 @@ fn a_line_that_is_no_array_is_named_and_those_before_it_are_sent() {
         assert_eq!(sent.status.code(), Some(1));
         let error = text(&sent.stderr);
         assert!(error.starts_with(&format!("memit: line 4 of standard input: {told}")), "{error}");
-        assert!(error.ends_with("The 2 messages before it were sent\n"), "{error}");
+        assert!(error.ends_with("Messages that were sent before it: 2\n"), "{error}");
         assert_eq!(listener.line()["args"], json!([1]));
         assert_eq!(listener.line()["args"], json!([2]));
     }

@@ -33,7 +33,7 @@ pub struct Scenario {
     measure: fn(&Setting, &mut Report<'_>) -> Result<()>,
 }
 
-const MESSAGES: (fn(usize) -> bool, &str) = (message::has, "multiples of 8 from 32 to 1048576");
+const MESSAGES: (fn(usize) -> bool, &str) = (message::has, "a multiple of 8 from 32 to 1048576");
 
 /// All of them, in the order in which they run.
 pub const ALL: &[Scenario] = &[
@@ -77,7 +77,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "large",
         about: "4 KiB to 64 MiB: lent blocks there and back under full trust, copies one way without, and by hand",
-        sizes: (large::has, "multiples of 4096 from 4096 to 67108864"),
+        sizes: (large::has, "a multiple of 4096 from 4096 to 67108864"),
         measure: large::measure,
     },
     Scenario {
@@ -113,7 +113,11 @@ impl Scenario {
     /// Whether its messages can be `len` bytes long; if not, why.
     pub fn permits(&self, len: usize) -> std::result::Result<(), String> {
         let (has, which) = self.sizes;
-        if has(len) { Ok(()) } else { Err(format!("{} takes payloads of {which} bytes, not of {len}", self.name)) }
+        if has(len) {
+            Ok(())
+        } else {
+            Err(format!("a message of {} has {which} bytes, found {len}; choose another --payload", self.name))
+        }
     }
 
     /// Measures it, row by row.

@@ -1,6 +1,6 @@
 //! `memit call`: one synchronous call from a shell.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memit::IpcRenderer;
 
@@ -8,6 +8,9 @@ use crate::{
     json,
     output::{self, OutputError},
 };
+
+/// How long a connection may take, of the time that there is.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Calls the main of APP on CHANNEL with the arguments, and prints the value that comes back as a line of JSON.
 #[derive(Debug, clap::Args)]
@@ -19,8 +22,8 @@ pub(crate) struct Call {
     /// An argument that parses as JSON is that value, any other is a string.
     #[arg(value_name = "ARG", allow_hyphen_values = true)]
     arguments: Vec<String>,
-    /// How long to wait for the answer.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    /// How long to wait for the answer, in whole seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
 }
 
@@ -38,9 +41,11 @@ pub(crate) enum CallError {
 impl Call {
     pub(crate) fn run(self) -> Result<(), CallError> {
         let arguments = json::arguments(&self.arguments);
-        let renderer = IpcRenderer::connect(&self.app)?;
+        let timeout = Duration::from_secs(self.timeout);
+        let began = Instant::now();
+        let renderer = IpcRenderer::builder().handshake_deadline(timeout.min(HANDSHAKE)).connect(&self.app)?;
         let value = renderer
-            .send_sync_timeout(self.channel.as_str(), &arguments, Duration::from_secs(self.timeout))
+            .send_sync_timeout(self.channel.as_str(), &arguments, timeout.saturating_sub(began.elapsed()))
             .map_err(|source| CallError::Call { app: self.app.clone(), channel: self.channel.clone(), source })?;
         output::line(&value.to_string())?;
         renderer.shutdown();

@@ -30,7 +30,7 @@ pub(crate) enum SendError {
     Send { app: String, channel: String, source: memit::SendError },
     #[error("cannot read standard input: {source}")]
     Input { source: io::Error },
-    #[error("line {line} of standard input: {fault}. The {sent} messages before it were sent")]
+    #[error("line {line} of standard input: {fault}. Messages that were sent before it: {sent}")]
     Line { line: u64, sent: u64, fault: String },
 }
 

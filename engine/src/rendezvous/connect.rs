@@ -47,7 +47,9 @@ pub enum ConnectError {
         path: PathBuf,
     },
     /// Main did not answer in time.
-    #[error("main did not answer within {after:?}; it may be stopped, or have very many connections to make")]
+    #[error(
+        "main did not answer within {after:?}; it may be stopped, or have very many connections to make: continue or restart it, or try again"
+    )]
     Timeout {
         /// The configured `handshake_deadline`.
         after: Duration,

@@ -39,7 +39,7 @@ pub enum RuntimeDirError {
     },
     /// The directory belongs to somebody else.
     #[error(
-        "the runtime directory {} belongs to user {found}, expected user {expected}; remove it, or choose another with {OVERRIDE}",
+        "the runtime directory {} belongs to user {found}, expected user {expected}; choose another with {OVERRIDE}, or remove it",
         path.display()
     )]
     WrongOwner {
@@ -51,7 +51,11 @@ pub enum RuntimeDirError {
         expected: u32,
     },
     /// Others may enter the directory, or its owner may not.
-    #[error("the runtime directory {} has mode {found:04o}, expected {expected:04o}; run chmod {expected:o} on it", path.display())]
+    #[error(
+        "the runtime directory {} has mode {found:04o}, expected {expected:04o}; name one that only memit uses with \
+         {OVERRIDE}, which is made if it is not there, or, if only memit uses this one, run chmod {expected:o} on it",
+        path.display()
+    )]
     WrongMode {
         /// The path.
         path: PathBuf,
@@ -305,7 +309,11 @@ mod tests {
             );
         }
         let text = RuntimeDir::open_or_create(&config(dir.path())).unwrap_err().to_string();
-        assert!(text.ends_with("has mode 0500, expected 0700; run chmod 700 on it"), "{text}");
+        assert!(
+            text.contains("has mode 0500, expected 0700; name one that only memit uses with MEMIT_RUNTIME_DIR"),
+            "{text}"
+        );
+        assert!(text.ends_with("or, if only memit uses this one, run chmod 700 on it"), "{text}");
     }
 
     #[test]

@@ -124,7 +124,10 @@ impl Bench {
             }
         }
         if chosen.is_empty() {
-            return Err(BenchError::Payload("no scenario has messages of that size".into()));
+            let len = setting.payload.unwrap_or_default();
+            return Err(BenchError::Payload(format!(
+                "no scenario has messages of {len} bytes; choose another --payload"
+            )));
         }
         Ok(chosen)
     }
