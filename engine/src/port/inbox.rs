@@ -17,7 +17,8 @@ use crate::payload::location::{INLINE, Location};
 use crate::payload::private::PrivateBuffer;
 use crate::port::{Handler, Incoming};
 
-/// What lies outside of the ring of one peer per turn, so that none holds up the others. More comes with the last frame.
+/// What lies outside of the ring of one peer per turn, so that none holds up the others. More comes with the last
+/// frame.
 const TURN_BYTES: usize = 4 << 20;
 
 type PeerRing = MappedRing<Arc<PeerOutbox>>;
@@ -268,6 +269,9 @@ impl Arrival<'_> {
     /// A message whose frame is read where it lies.
     #[inline]
     fn deliver_in_place<H: Handler>(self, bytes: &[u8], handler: &mut H) -> Result<usize, Disconnect> {
+        if self.is_plain() {
+            return self.hand_over(None, &Origin::Frame(bytes), handler);
+        }
         let (call, start) = self.open(bytes)?;
         self.hand_over(call, &Origin::Frame(&bytes[start..]), handler)
     }
@@ -275,6 +279,9 @@ impl Arrival<'_> {
     /// A frame that was copied to the buffer for frames. How many bytes there were outside of the ring.
     #[inline]
     fn deliver<H: Handler>(mut self, buffers: &mut Buffers, handler: &mut H) -> Result<usize, Disconnect> {
+        if self.is_plain() {
+            return self.hand_over(None, &Origin::Private { buffer: &buffers.frame, start: 0 }, handler);
+        }
         match self.header.kind {
             MESSAGE | CALL => {}
             ANNOUNCE => return self.announce(buffers.frame.as_slice(), handler).map(|()| 0),
@@ -291,8 +298,15 @@ impl Arrival<'_> {
         self.hand_over(call, &origin, handler).map(|_| taken)
     }
 
+    /// Whether it is a message in its frame, which begins with the payload, as most are: nothing else has to be looked
+    /// at.
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        let Header { kind, flags, channel } = self.header;
+        kind == MESSAGE && flags == INLINE && self.channels.contains(channel)
+    }
+
     /// Looks at what stands before the payload: a call's header. Where the payload begins.
-    #[inline]
     fn open(&self, bytes: &[u8]) -> Result<(Option<CallToken>, usize), Disconnect> {
         let Header { kind, flags, channel } = self.header;
         if flags & !PLACE != 0 {

@@ -42,7 +42,7 @@ pub fn play(role: &str, dir: &Path) {
             let text = Port::bind("app", config).unwrap_err().to_string();
             let us = rustix::process::geteuid().as_raw();
             assert!(
-                text.contains("belongs to user") && text.contains(&format!("expected user {us}; remove it")),
+                text.contains("belongs to user") && text.contains(&format!("expected user {us}; choose another")),
                 "{text}"
             );
         }
