@@ -3,7 +3,11 @@
 
 mod common;
 
-use std::{fmt::Write, thread};
+use std::{
+    fmt::Write,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
@@ -178,4 +182,21 @@ fn wrong_usage_exits_with_two() {
     }
     assert!(place.run(["--help"]).status.success());
     assert!(place.run(["--version"]).status.success());
+}
+
+/// The connection is a part of what a call waits for.
+#[test]
+fn a_call_to_a_main_that_stands_still_ends_when_its_time_is_up() {
+    let place = Place::new();
+    let listener = Listener::start(&place, "still");
+    listener.signal("STOP");
+    let began = Instant::now();
+    let called = place.run(["call", "--timeout", "1", "still", "sum", "1"]);
+    let took = began.elapsed();
+    listener.signal("CONT");
+    let error = text(&called.stderr);
+    assert_eq!(called.status.code(), Some(1), "{error}");
+    assert!(error.contains("did not answer within 1s; it may be stopped"), "{error}");
+    // A connection alone would have had five.
+    assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&took), "{took:?}");
 }
