@@ -3,6 +3,7 @@
 mod command;
 mod interrupt;
 mod json;
+mod number;
 mod output;
 
 use std::process::ExitCode;

@@ -153,8 +153,8 @@ fn what_cannot_be_measured_is_refused_with_a_reason() {
     let place = Place::new();
     for (arguments, code, said) in [
         (&["nonsense"][..], 2, "possible values: ring, send"),
-        (&["--rounds", "0", "ring"], 2, "0 is not in 1..=1000000000"),
-        (&["--payload", "0", "ring"], 2, "0 is not in 1.."),
+        (&["--rounds", "0", "ring"], 2, "expected a whole number from 1 to 1000000000"),
+        (&["--payload", "0", "ring"], 2, "expected a whole number from 1 to 4294967295"),
         (
             &["--payload", "50", "send"],
             1,

@@ -6,6 +6,7 @@ use memit::IpcRenderer;
 
 use crate::{
     json,
+    number::whole,
     output::{self, OutputError},
 };
 
@@ -23,7 +24,7 @@ pub(crate) struct Call {
     #[arg(value_name = "ARG", allow_hyphen_values = true)]
     arguments: Vec<String>,
     /// How long to wait for the answer, in whole seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, allow_negative_numbers = true, value_parser = whole::<u64, 1, { u64::MAX }>)]
     timeout: u64,
 }
 

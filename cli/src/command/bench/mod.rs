@@ -18,6 +18,7 @@ use memit_benches::{
 
 use crate::{
     interrupt,
+    number::whole,
     output::{self, OutputError, Reader},
 };
 
@@ -39,10 +40,10 @@ pub(crate) struct Bench {
     json: bool,
     /// Bytes of a message. What cannot have messages of that size is left out. Plain messages have one size, and their
     /// rows are left out with any other [default: 48, and several for `large`].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    payload: Option<u32>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize, 1, { u32::MAX as u64 }>)]
+    payload: Option<usize>,
     /// Rounds to measure for each row, fewer where they take too long [default: as many as are steady].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64, 1, 1_000_000_000>)]
     rounds: Option<u64>,
     /// Measure with few and short segments, all in less than a minute.
     #[arg(long)]
@@ -75,7 +76,7 @@ impl Bench {
         // Its thread is started before this one is pinned.
         interrupt::on_interrupt(|signal| give_up(128 + signal)).map_err(BenchError::Signals)?;
         let mut setting = Setting::new(launch).map_err(BenchError::Cores)?;
-        setting.payload = self.payload.map(|len| usize::try_from(len).unwrap_or(usize::MAX));
+        setting.payload = self.payload;
         setting.rounds = self.rounds;
         setting.quick = self.quick;
         let scenarios = self.scenarios(&setting)?;

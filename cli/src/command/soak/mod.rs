@@ -50,6 +50,7 @@ use self::{
 };
 use crate::{
     interrupt,
+    number::whole,
     output::{self, OutputError},
 };
 
@@ -79,10 +80,10 @@ pub(crate) struct Soak {
     #[arg(long, value_name = "LENGTH", default_value = "30s", value_parser = length::parse)]
     duration: Duration,
     /// How many renderer processes there are.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true, value_parser = whole::<u32, 1, 64>)]
     renderers: u32,
     /// What the sizes and deaths follow from [default: a random number, which is printed].
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = whole::<u64, 0, { u64::MAX }>)]
     seed: Option<u64>,
     /// Kill nobody, stop nobody, and ask nobody to leave before the end.
     #[arg(long)]
