@@ -6,6 +6,10 @@
 #   ci/crash.sh [KILLS]       MEMIT_CRASH_SEED=N repeats the times of the random kills.
 source "$(dirname "$0")/require.sh"
 
+if ! [[ ${1:-1000} =~ ^[1-9][0-9]*$ ]]; then
+    echo "usage: ci/crash.sh [KILLS], with a whole number of kills; found '$1'" >&2
+    exit 1
+fi
 export MEMIT_CRASH_KILLS=${1:-1000} MEMIT_STOP_SECONDS=30
 export RUSTFLAGS="--cfg crash_points"
 # Optimized code matters here, the last few percent of it do not.

@@ -4,6 +4,10 @@
 source "$(dirname "$0")/require.sh"
 
 seconds=${1:-30}
+if ! [[ $seconds =~ ^[1-9][0-9]*$ ]]; then
+    echo "usage: ci/soak.sh [SECONDS], with a whole number of seconds; found '$seconds'" >&2
+    exit 1
+fi
 # Optimized code matters here, the last few percent of it do not.
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 cargo build --release -p memit-cli
