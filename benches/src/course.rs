@@ -4,15 +4,15 @@
 //! A [`Course`] only says what comes next, so that a scenario may do its rounds in a loop ([`Course::drive`]) or within
 //! listeners ([`Volley`]).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use memit::{Failure, IpcMain};
 
-use crate::Result;
 use crate::counting::{Count, Counts};
 use crate::ratio::{Ratios, per_round};
 use crate::times::{Laps, Times};
+use crate::{Result, lock};
 
 /// How many rounds and segments.
 #[derive(Clone, Copy, Debug)]
@@ -198,11 +198,7 @@ impl Ended {
     /// Dispatches until there is an outcome. The first message, which has the number 1, is on its way.
     pub fn wait(&self, main: &IpcMain) -> Result<Outcome> {
         main.run()?;
-        self.lock().take().ok_or("the main was shut down before the last round")?
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Result<Outcome>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).take().ok_or("the main was shut down before the last round")?
     }
 }
 
@@ -262,7 +258,7 @@ impl Volley {
     }
 
     fn finish(&self, outcome: Result<Outcome>) {
-        *self.ended.lock() = Some(outcome);
+        *lock(&self.ended.0) = Some(outcome);
         if let Some(main) = self.main.upgrade() {
             main.shutdown();
         }

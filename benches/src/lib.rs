@@ -41,6 +41,12 @@ pub mod times;
 pub mod transfer;
 
 use std::error::Error;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What ends a measurement; the texts are for people.
 pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Locks it, whatever a thread that panicked has left there.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use rustix::process::{
@@ -15,21 +15,17 @@ use rustix::process::{
 };
 use tempfile::TempDir;
 
-use crate::Result;
 use crate::machine::unpinned;
 use crate::setting::Setting;
+use crate::{Result, lock};
 
 /// The directory that is to be removed if this process gives up.
 static DIRECTORY: Mutex<Option<PathBuf>> = Mutex::new(None);
 
-fn directory() -> MutexGuard<'static, Option<PathBuf>> {
-    DIRECTORY.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Ends this process from any thread, while the one that measures spins on and on: removes the directory, and ends the
 /// other processes with this one.
 pub fn give_up(code: i32) -> ! {
-    if let Some(path) = directory().take() {
+    if let Some(path) = lock(&DIRECTORY).take() {
         // It is as good as can be done.
         let _ = fs::remove_dir_all(path);
     }
@@ -51,7 +47,7 @@ impl Directory {
                 temporary.display()
             )
         })?;
-        *directory() = Some(made.path().to_owned());
+        *lock(&DIRECTORY) = Some(made.path().to_owned());
         Ok(Self(made))
     }
 
@@ -63,7 +59,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        *directory() = None;
+        *lock(&DIRECTORY) = None;
     }
 }
 

@@ -3,6 +3,7 @@
 use memit::WaitStrategy;
 
 use crate::course::Outcome;
+use crate::ratio::Ratios;
 use crate::setting::Setting;
 use crate::stage;
 use crate::times::Times;
@@ -76,19 +77,27 @@ impl Row {
     /// The same row with what its course came to, in comparison with `limit`.
     #[must_use]
     pub fn with(self, limit: &'static str, outcome: &Outcome) -> Self {
-        let medians = outcome.ratios.medians();
-        let (segments, dropped) = outcome.ratios.counts();
         Self {
             rounds: outcome.rounds,
             times: Some(outcome.times),
-            ns_per_msg: medians.map(|medians| medians.candidate),
-            limit,
-            limit_ns: medians.map(|medians| medians.probe),
-            ratio: medians.map(|medians| medians.ratio),
             cpu_ns_per_msg: Some(outcome.cpu),
             counts: true,
             syscalls_per_msg: outcome.counts.calls,
             allocs_per_msg: outcome.counts.allocations,
+            ..self.compared(limit, &outcome.ratios)
+        }
+    }
+
+    /// The same row with its segments, in comparison with `limit`.
+    #[must_use]
+    pub fn compared(self, limit: &'static str, ratios: &Ratios) -> Self {
+        let medians = ratios.medians();
+        let (segments, dropped) = ratios.counts();
+        Self {
+            ns_per_msg: medians.map(|medians| medians.candidate),
+            limit,
+            limit_ns: medians.map(|medians| medians.probe),
+            ratio: medians.map(|medians| medians.ratio),
             segments,
             dropped,
             ..self

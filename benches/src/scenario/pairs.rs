@@ -7,17 +7,16 @@
 //! came of it, over connections of their own to the process that measures.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use memit::{Channel, IpcMain, IpcRenderer, WaitStrategy};
+use memit::{Channel, IpcMain, WaitStrategy};
 use rustix::thread::CpuSet;
 
 use super::pair::Pair;
 use super::{Report, answer};
-use crate::Result;
 use crate::board;
 use crate::counting::cpu::CpuClock;
 use crate::machine::unpinned;
@@ -29,7 +28,8 @@ use crate::row::Row;
 use crate::setting::Setting;
 use crate::shared::Shared;
 use crate::stage::{self, APP, WAITS};
-use crate::times::{Times, histogram};
+use crate::times::{Times, histogram, nanoseconds};
+use crate::{Result, lock};
 
 pub(super) const DRIVER: &str = "pairs-driver";
 pub(super) const PARTNER: &str = "pairs-partner";
@@ -64,8 +64,8 @@ struct Told {
 
 const PHASE: Channel<Phase> = Channel::new("phase");
 const TOLD: Channel<Told> = Channel::new("told");
-/// Tells a partner of a phase, by its number, to serve by one way of waiting, and then that it is over. The one is always
-/// sent by the connection of [`PARK`], the other by that of the phase.
+/// Tells a partner of a phase, by its number, to serve by one way of waiting, and then that it is over. The one is
+/// always sent by the connection of [`PARK`], the other by that of the phase.
 const SERVE: Channel<(u64, u64)> = Channel::new("serve");
 const OVER: Channel<u64> = Channel::new("over");
 
@@ -117,13 +117,13 @@ fn drive(pairs: &mut [Pair], phase: Phase) -> Result<Told> {
         }
         pair.round()?;
         let now = Instant::now();
-        times.saturating_record(u64::try_from((now - last).as_nanos())?);
+        times.saturating_record(nanoseconds(now - last));
         last = now;
     }
     pair.renderer.send(OVER, &phase.number)?;
     Ok(Told {
         rounds: times.len(),
-        took_ns: u64::try_from((last - began).as_nanos())?,
+        took_ns: nanoseconds(last - began),
         times: times.iter_recorded().map(|time| (time.value_iterated_to(), time.count_at_value())).collect(),
     })
 }
@@ -131,8 +131,7 @@ fn drive(pairs: &mut [Pair], phase: Phase) -> Result<Told> {
 /// Answers a driver, phase by phase.
 pub(super) fn partner(peer: &Peer) -> Result<()> {
     let (len, nth) = (peer.number(0)?, peer.number(1)?);
-    let connect =
-        |(name, wait)| IpcRenderer::builder().runtime_dir(&peer.directory).wait(wait).connect(&app(nth, name));
+    let connect = |(name, wait)| peer.builder().wait(wait).connect(&app(nth, name));
     let renderers = WAITS.map(connect).into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
     let over = Arc::new(AtomicU64::new(0));
     for renderer in &renderers {
@@ -160,14 +159,8 @@ pub(super) fn measure(setting: &Setting, report: &mut Report<'_>) -> Result<()> 
         let mut field = Field::set(setting, len, count)?;
         let rows = field.segments(segments, lasts, Duration::ZERO)?;
         for ((name, wait), ways) in WAITS.into_iter().zip(&rows) {
-            let medians = ways.ratios.medians();
-            report(Row {
-                ns_per_msg: medians.map(|medians| medians.candidate),
-                limit: "best fixed",
-                limit_ns: medians.map(|medians| medians.probe),
-                ratio: medians.map(|medians| medians.ratio),
-                ..ways.row(setting, &format!("pairs-{name}"), wait, len, count)
-            })?;
+            let row = ways.row(setting, &format!("pairs-{name}"), wait, len, count);
+            report(row.compared("best fixed", &ways.ratios))?;
         }
     }
     let mut field = Field::set(setting, len, 1)?;
@@ -194,14 +187,12 @@ struct Ways {
     ratios: Ratios,
     times: Histogram<u64>,
     cpu: Duration,
-    segments: usize,
 }
 
 /// What drivers have told of a phase so far.
 #[derive(Default)]
 struct Heard {
     drivers: usize,
-    rounds: u64,
     /// Rounds in a nanosecond, of all pairs.
     rate: f64,
     times: Vec<(u64, u64)>,
@@ -233,7 +224,6 @@ impl Field {
             let (rounds, took) = (told.rounds.to_native(), told.took_ns.to_native());
             let mut heard = lock(&heard);
             heard.drivers += 1;
-            heard.rounds += rounds;
             heard.rate += 1.0 / per_round(Duration::from_nanos(took), rounds);
             heard.times.extend(told.times.iter().map(|time| (time.0.to_native(), time.1.to_native())));
         });
@@ -250,7 +240,7 @@ impl Field {
     fn segments(&mut self, segments: usize, lasts: Duration, pause: Duration) -> Result<Vec<Ways>> {
         let new = |_| -> Result<Ways> {
             let times = histogram()?;
-            Ok(Ways { ratios: Ratios::default(), times, cpu: Duration::ZERO, segments })
+            Ok(Ways { ratios: Ratios::default(), times, cpu: Duration::ZERO })
         };
         let mut ways = WAITS.iter().map(new).collect::<Result<Vec<_>>>()?;
         for segment in 0..segments {
@@ -277,11 +267,14 @@ impl Field {
     }
 
     fn phase(&mut self, wait: usize, lasts: Duration, pause: Duration) -> Result<Heard> {
-        let rounds = self.rounds.unwrap_or(u64::MAX);
-        let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos());
-        let (lasts_ns, pause_ns) = (nanoseconds(lasts)?, nanoseconds(pause)?);
         self.phases += 1;
-        let phase = Phase { number: self.phases, wait: wait as u64, lasts_ns, rounds, pause_ns };
+        let phase = Phase {
+            number: self.phases,
+            wait: wait as u64,
+            lasts_ns: nanoseconds(lasts),
+            rounds: self.rounds.unwrap_or(u64::MAX),
+            pause_ns: nanoseconds(pause),
+        };
         for driver in self.main.renderers() {
             driver.send(PHASE, &phase)?;
         }
@@ -317,12 +310,8 @@ impl Ways {
             rounds,
             times: Some(Times::of(&self.times)),
             cpu_ns_per_msg: Some(per_round(self.cpu, rounds)),
-            segments: self.segments,
+            segments: self.ratios.counts().0,
             ..Row::empty(setting, name, wait, len).peers(pairs)
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -24,7 +24,8 @@ pub(crate) struct Call {
     #[arg(value_name = "ARG", allow_hyphen_values = true)]
     arguments: Vec<String>,
     /// How long to wait for the answer, in whole seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, allow_negative_numbers = true, value_parser = whole::<u64, 1, { u64::MAX }>)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, allow_negative_numbers = true,
+        value_parser = whole::<u64, 1, { u64::MAX }>)]
     timeout: u64,
 }
 

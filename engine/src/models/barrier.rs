@@ -71,8 +71,8 @@ impl Barriers {
     }
 
     /// Has a waker publish with `store`, pass the light barrier, and `look` whom to ring; what it has found. `look` is
-    /// given the fence to pass if it is asked for one. The waker's next store comes behind the one that publishes, in any
-    /// case.
+    /// given the fence to pass if it is asked for one. The waker's next store comes behind the one that publishes, in
+    /// any case.
     pub(super) fn publish<R>(
         &self,
         waker: usize,

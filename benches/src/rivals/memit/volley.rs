@@ -1,15 +1,15 @@
 //! Rounds that listeners make: each answer's listener sends the next message, and each message's listener answers it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use ::memit::{IpcMain, IpcRenderer, Sender, WeakIpcMain};
 
 use super::{BACK, CALL, CLOSE, LOAN, THERE, send};
-use crate::Result;
 use crate::rivals::session::{Guest, Host, Segment};
 use crate::rivals::{Expected, Outgoing, Place, Side, Work};
+use crate::{Result, lock};
 
 /// What ended `run` before its time.
 type Ended = Arc<Mutex<Option<Result<()>>>>;
@@ -39,13 +39,13 @@ pub(super) fn host<const WAY: u8>(main: &IpcMain, renderer: Sender, place: &Plac
             Ok(false) => Ok(()),
             Err(error) => Err(error),
         };
-        *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(how);
+        *lock(&end) = Some(how);
         if let Some(main) = stop.upgrade() {
             main.shutdown();
         }
     });
     main.run()?;
-    let how = ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let how = lock(&ended).take();
     how.unwrap_or_else(|| Err("the main was shut down before the last segment".into()))
 }
 

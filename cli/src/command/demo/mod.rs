@@ -52,7 +52,8 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// How many renderer processes to start.
-    #[arg(long, value_name = "N", default_value_t = 2, allow_negative_numbers = true, value_parser = whole::<u32, 1, 256>)]
+    #[arg(long, value_name = "N", default_value_t = 2, allow_negative_numbers = true,
+        value_parser = whole::<u32, 1, 256>)]
     renderers: u32,
     /// Print one JSON object instead of a table.
     #[arg(long)]

@@ -80,7 +80,8 @@ pub(crate) struct Soak {
     #[arg(long, value_name = "LENGTH", default_value = "30s", value_parser = length::parse)]
     duration: Duration,
     /// How many renderer processes there are.
-    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true, value_parser = whole::<u32, 1, 64>)]
+    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true,
+        value_parser = whole::<u32, 1, 64>)]
     renderers: u32,
     /// What the sizes and deaths follow from [default: a random number, which is printed].
     #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = whole::<u64, 0, { u64::MAX }>)]

@@ -1,5 +1,6 @@
 //! Who sleeps often asks its wakers for fences, and who does not asks them no longer.
 
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -51,7 +52,7 @@ fn a_burst_ends_the_request_for_fences() {
     let Some((_dir, main, _renderer, link)) = asymmetric_pair() else { return };
     let own = Arc::clone(main.links()[0].own());
     // Whoever polls the descriptor sleeps on it.
-    let _ = std::os::fd::AsFd::as_fd(&main);
+    let _ = main.as_fd();
     let mut dispatch = main.dispatch().unwrap();
     dispatch.poll(64, &mut Heard::default());
     assert!(asks(own.data_armed()));

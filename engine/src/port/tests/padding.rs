@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd;
 use std::thread;
-use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
