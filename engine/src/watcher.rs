@@ -23,14 +23,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
 use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::sys::epoll::Epoll;
 use crate::sys::fork::{Epoch, ForkFd};
-use crate::sys::sigmask;
+use crate::sys::thread;
 
 pub(crate) use crate::sys::epoll::Readiness;
 
@@ -94,6 +93,9 @@ pub(crate) fn cancel_timer(timer: TimerId) {
         watcher.lock().timers.remove(&(timer.due, timer.id));
     }
 }
+
+/// The thread's stack, in bytes: as much as std gives, since the program's own code runs on it, too (who is let in).
+const STACK: usize = 2 << 20;
 
 static CURRENT: AtomicPtr<Watcher> = AtomicPtr::new(ptr::null_mut());
 
@@ -175,8 +177,7 @@ impl Watcher {
             state: Mutex::default(),
         });
         let of_thread = Arc::clone(&watcher);
-        let thread = thread::Builder::new().name("memit".into());
-        sigmask::with_signals_blocked(|| thread.spawn(move || of_thread.run()))??;
+        thread::start(c"memit", STACK, move || of_thread.run())?;
         let published = Arc::into_raw(Arc::clone(&watcher)).cast_mut();
         // SYNC watcher-start: pairs with `Watcher::current`.
         if CURRENT.compare_exchange(seen, published, Ordering::Release, Ordering::Relaxed).is_err() {
@@ -281,6 +282,7 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::sync::mpsc;
     use std::time::Duration;
+    use std::{fs, thread};
 
     use super::*;
     use crate::sys::socket;
@@ -299,7 +301,7 @@ mod tests {
 
     impl Watched for Ear {
         fn ready(&self, events: Readiness) {
-            assert_eq!(thread::current().name(), Some("memit"));
+            assert_eq!(fs::read_to_string("/proc/thread-self/comm").unwrap(), "memit\n");
             let is_over = socket::hear_bell(self.fd.as_fd()) == socket::Rung::HungUp;
             let _ = self.heard.send(Heard::Ready(events.token, is_over));
         }

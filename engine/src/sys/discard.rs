@@ -9,14 +9,13 @@
 
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
 use crate::sys::fdset::FdSet;
 use crate::sys::fork::Epoch;
-use crate::sys::sigmask::with_signals_blocked;
+use crate::sys::thread;
 
 const MOST_THREADS: u64 = 4;
 
@@ -44,13 +43,10 @@ pub(crate) fn discard(fd: OwnedFd) {
     PENDING.insert(fd.into_raw_fd());
     // SYNC discard: pairs with `close_all`, which gives up its place before it looks for the last time. Both are
     // sequentially consistent: either a place is found here, or the last look finds the descriptor.
-    if let Some(place) = Place::take() {
-        let builder = thread::Builder::new().name("memit-close".into()).stack_size(128 << 10);
-        let spawned = with_signals_blocked(|| builder.spawn(|| close_all(place))).flatten();
-        if let Err(error) = spawned {
-            // The closure, dropped, has given its place back: the next descriptor to discard brings a thread.
-            tracing::debug!(%error, "no thread to close a refused descriptor on");
-        }
+    let Some(place) = Place::take() else { return };
+    if let Err(error) = thread::start(c"memit-close", 128 << 10, || close_all(place)) {
+        // The closure, dropped, has given its place back: the next descriptor to discard brings a thread.
+        tracing::debug!(%error, "no thread to close a refused descriptor on");
     }
 }
 
@@ -130,14 +126,14 @@ pub(crate) mod testing {
 
     use rustix::net::sockopt::set_socket_linger;
 
-    use super::{MANY_UNCLOSED, Ordering, Place, UNCLOSED, discard, thread};
+    use super::{MANY_UNCLOSED, Ordering, Place, UNCLOSED, discard};
 
     /// Waits until all that was discarded is closed.
     pub(crate) fn wait_until_closed() {
         let deadline = Instant::now() + Duration::from_secs(30);
         while UNCLOSED.load(Ordering::Relaxed) != 0 {
             assert!(Instant::now() < deadline, "discarded descriptors stay open");
-            thread::yield_now();
+            std::thread::yield_now();
         }
     }
 

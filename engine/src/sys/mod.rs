@@ -13,5 +13,5 @@ pub(crate) mod memfd;
 pub(crate) mod peer_socket;
 pub(crate) mod pidfd;
 pub(crate) mod preemption;
-pub(crate) mod sigmask;
 pub(crate) mod socket;
+pub(crate) mod thread;

@@ -1,6 +1,7 @@
 //! Memory is short: by the kernel's word, by a limit on address space, on file sizes, or on locked memory.
 
 use std::path::Path;
+use std::time::Instant;
 
 use memit_engine::{
     AlignedBytes, BindError, CallError, ConnectError, CreateError, Patience, Port, RefusalCode, SendError, WaitStrategy,
@@ -10,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::child::{Short, run};
 use crate::common::exchange::{LENGTHS, exchange};
 use crate::common::payload::{EXTENT, pair_with, small};
-use crate::common::{CHANNEL, within_deadline};
+use crate::common::{CHANNEL, DEADLINE, within_deadline};
 use crate::places::{Main, Renderer, connect, main_that_obeys, settings};
 use crate::seccomp::{Action, Rule, Whom, all, exactly, install, only};
 
@@ -48,6 +49,7 @@ pub fn play(role: &str, dir: &Path) {
             assert!(matches!(error, ConnectError::Memory(_) | ConnectError::BadOutbox(_)), "{error}");
             is_clear(&error.to_string());
         }
+        ("stacks", _) => closes_without_maps(dir),
         ("main", call) => main_that_obeys(dir, |_| refuse(call)),
         ("sends", call) => sends(call, dir),
         ("limited-main", _) => main_that_obeys(dir, |what| match what {
@@ -118,6 +120,8 @@ fn limited(dir: &Path) {
         [&|| Port::bind("own", large()).map_err(|error| error.to_string()), &|| {
             Port::connect("app", large()).map_err(|error| error.to_string())
         }];
+    // The library's thread maps memory for its heap when it begins, which is not to be while the use of memory is looked at.
+    let _staying = Renderer::connect(dir);
     for attempt in tries {
         limit(Resource::As, address_space() + (8 << 20));
         let text = attempt().unwrap_err();
@@ -130,6 +134,25 @@ fn limited(dir: &Path) {
         assert!(text.starts_with(expected) && text.contains("raise it (ulimit -f)"), "{text}");
         lift(Resource::Fsize);
         drop(attempt().unwrap());
+    }
+}
+
+/// Leaves connections while nothing can be mapped but what the C library needs for new threads.
+fn closes_without_maps(dir: &Path) {
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    // From the first on the library's thread runs, and keeps its descriptors.
+    drop(Renderer::connect(dir));
+    let before = open();
+    let ports: Vec<_> = (0..10).map(|_| connect(dir).unwrap()).collect();
+    assert!(open() > before);
+    // Of a stack, and of memory for its heap, the C library reserves the addresses first.
+    let writable = (libc::PROT_READ | libc::PROT_WRITE).unsigned_abs();
+    install(Whom::EveryThread, &[exactly(libc::SYS_mmap, 2, writable, Action::Fail(libc::ENOMEM))], Action::Allow);
+    drop(ports);
+    let deadline = Instant::now() + DEADLINE;
+    while open() > before {
+        assert!(Instant::now() < deadline, "descriptors stay open");
+        std::thread::yield_now();
     }
 }
 
@@ -233,6 +256,15 @@ fn a_main_at_a_limit_refuses_newcomers_until_it_is_lifted_and_serves_whom_it_has
         }
         staying.is_served();
         main.end();
+    });
+}
+
+#[test]
+fn sockets_are_closed_where_nothing_more_can_be_mapped() {
+    within_deadline(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let _main = Main::bind(&dir);
+        run("memory stacks", dir.path());
     });
 }
 
