@@ -43,7 +43,7 @@ pub(crate) struct SealedMap(Mapping);
 impl ReadWriteMap {
     /// Maps `len` bytes of memory that the caller made and is about to seal.
     pub(crate) fn new(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
-        Mapping::new(fd, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::POPULATE).map(Self)
+        Mapping::new_populated(fd, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED).map(Self)
     }
 
     /// The word at `offset`.
@@ -83,7 +83,7 @@ impl ReadOnlyMap {
     /// Maps `len` bytes of memory that was found sealed at that size, and brings in every page. A page that the
     /// kernel cannot bring in is an error here rather than a signal later.
     pub(crate) fn new(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
-        Mapping::new_populated(fd, len, MapFlags::SHARED).map(Self)
+        Mapping::new_populated(fd, len, ProtFlags::READ, MapFlags::SHARED).map(Self)
     }
 
     /// Reads the word at `offset` with a relaxed load. Who awaits something there passes `fence(Acquire)` once the
@@ -130,7 +130,7 @@ impl SealedMap {
     /// `fd` is shmem of `len` bytes or more with the seals WRITE and SHRINK, and the kernel enforces them.
     pub(crate) unsafe fn new(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
         // Private, since Linux before 6.7 refuses every shared map of write-sealed memory, also for reading.
-        Mapping::new_populated(fd, len, MapFlags::PRIVATE).map(Self)
+        Mapping::new_populated(fd, len, ProtFlags::READ, MapFlags::PRIVATE).map(Self)
     }
 
     /// The bytes. They stay as they are while the map lives, whatever its maker does.
@@ -193,14 +193,15 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// A map for reading that has every page.
-    fn new_populated(fd: BorrowedFd<'_>, len: usize, sharing: MapFlags) -> io::Result<Self> {
-        let mapping = Self::new(fd, len, ProtFlags::READ, sharing)?;
+    /// A map that has every page. They are brought in once the map is kept from forks, since that takes a while, and a
+    /// child that inherits a writable map keeps the memory from being sealed.
+    fn new_populated(fd: BorrowedFd<'_>, len: usize, protection: ProtFlags, sharing: MapFlags) -> io::Result<Self> {
+        let mapping = Self::new(fd, len, protection, sharing)?;
         // SAFETY: the range is this mapping's own (invariant 1), and reading it in changes nothing.
         match unsafe { mm::madvise(mapping.base.as_ptr().cast(), len, Advice::LinuxPopulateRead) } {
             Ok(()) => Ok(mapping),
             // Before Linux 5.14 MAP_POPULATE must do, which tells of no error. Doing both always takes a third longer.
-            Err(Errno::INVAL | Errno::NOSYS) => Self::new(fd, len, ProtFlags::READ, sharing | MapFlags::POPULATE),
+            Err(Errno::INVAL | Errno::NOSYS) => Self::new(fd, len, protection, sharing | MapFlags::POPULATE),
             Err(error) => Err(error),
         }
     }

@@ -50,6 +50,16 @@ pub enum CreateError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// The kernel does not let memory become read-only while something else still uses it.
+    #[error(
+        "new shared memory is still used by something else ({source}), so that it cannot be made \
+         read-only; try again, and look for what reads the memory of this process (a debugger, \
+         a checkpoint)"
+    )]
+    InUse {
+        /// What the kernel said.
+        source: std::io::Error,
+    },
     /// Another call failed.
     #[error("{call} failed on new shared memory: {source}; this is not expected of Linux")]
     Failed {
@@ -98,6 +108,7 @@ pub(super) fn open_for(name: &str, needed: u64) -> Result<OwnedFd, CreateError> 
 pub(super) fn put_seals(fd: BorrowedFd<'_>, seals: SealFlags, needed: u64) -> Result<(), CreateError> {
     fs::fcntl_add_seals(fd, seals).map_err(|error| match error {
         Errno::INVAL => CreateError::Unsupported { missing: "a seal is unknown (F_SEAL_FUTURE_WRITE, perhaps)" },
+        Errno::BUSY => CreateError::InUse { source: error.into() },
         error => create_failed("F_ADD_SEALS", needed)(error),
     })?;
     if !fs::fcntl_get_seals(fd).map_err(create_failed("F_GET_SEALS", needed))?.contains(seals) {

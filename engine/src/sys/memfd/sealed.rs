@@ -8,6 +8,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{self, FallocateFlags};
 use rustix::io::{Errno, pwrite};
@@ -15,6 +17,11 @@ use rustix::io::{Errno, pwrite};
 use super::WRITE_SEALS;
 use super::create::{CreateError, NOT_ENFORCED, create_failed, open_for, put_seals, reserve};
 use crate::sys::map::{ReadWriteMap, is_writable_map_refused};
+
+/// How long memory is waited for that is in use where it should not be; the last try may take the kernel's 150 ms longer.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long between two tries. For a page the kernel has waited before it refuses; for a map it has not.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Memory that is being filled.
 #[derive(Debug)]
@@ -53,10 +60,25 @@ impl Unsealed {
         Ok(Self { fd, len })
     }
 
-    /// Fixes size and content. It fails with `EBUSY` while any writable map is left, and while pages are pinned.
+    /// Fixes size and content. That cannot be while anybody has a map that can be written, or while anybody in the kernel
+    /// uses a page; so it waits for a while until nobody does.
     pub(crate) fn seal(self) -> Result<OwnedFd, CreateError> {
-        put_seals(self.fd.as_fd(), WRITE_SEALS, self.len)?;
-        Ok(self.fd)
+        let deadline = Instant::now() + PATIENCE;
+        self.seal_while(|| {
+            thread::sleep(PAUSE);
+            Instant::now() < deadline
+        })
+    }
+
+    /// As [`seal`](Self::seal), for as long as `goes_on` says so whenever the memory is in use.
+    fn seal_while(self, mut goes_on: impl FnMut() -> bool) -> Result<OwnedFd, CreateError> {
+        loop {
+            match put_seals(self.fd.as_fd(), WRITE_SEALS, self.len) {
+                Ok(()) => return Ok(self.fd),
+                Err(CreateError::InUse { .. }) if goes_on() => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
@@ -109,6 +131,7 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+    use rustix::pipe::{SpliceFlags, pipe, splice};
     use rustix::process::{Resource, Rlimit, setrlimit};
 
     use super::super::testing::{sealed, unsealed, write_sealed};
@@ -173,12 +196,37 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_still_mapped_for_writing_is_not_sealed() {
+    fn memory_that_is_mapped_for_writing_is_sealed_once_it_is_not() {
         let (memory, map) = Unsealed::mapped("memit-test", LEN).unwrap();
+        let mut map = Some(map);
+        let sealed = memory.seal_while(|| map.take().is_some()).unwrap();
+        assert!(map.is_none(), "it was sealed under a map");
+        assert!(take_sealed(sealed, LEN as u64).is_ok());
+    }
+
+    #[test]
+    fn memory_that_stays_mapped_for_writing_is_an_error_in_the_end() {
+        let (memory, map) = Unsealed::mapped("memit-test", LEN).unwrap();
+        let begun = Instant::now();
         let error = memory.seal().unwrap_err();
-        let CreateError::Failed { call: "F_ADD_SEALS", source } = error else { panic!("{error}") };
-        assert_eq!(source.raw_os_error(), Some(Errno::BUSY.raw_os_error()));
+        assert!(begun.elapsed() >= PATIENCE);
+        assert!(matches!(error, CreateError::InUse { .. }), "{error}");
         drop(map);
+    }
+
+    #[test]
+    fn memory_of_which_the_kernel_holds_a_page_is_sealed_once_it_lets_go() {
+        let memory = Unsealed::with_bytes("memit-test", &content()).unwrap();
+        let (reader, writer) = pipe().unwrap();
+        // The pipe gets the page itself.
+        assert_eq!(splice(&memory.fd, Some(&mut 0), &writer, None, 1, SpliceFlags::empty()), Ok(1));
+        let mut times_in_use = 0;
+        let sealed = memory.seal_while(|| {
+            times_in_use += 1;
+            rustix::io::read(&reader, &mut [0; 2]) == Ok(1)
+        });
+        assert!(take_sealed(sealed.unwrap(), LEN as u64).is_ok());
+        assert_eq!(times_in_use, 1);
     }
 
     #[test]
