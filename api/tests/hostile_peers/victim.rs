@@ -182,7 +182,8 @@ impl Prey {
 
     fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(renderer) = &*self.current.lock().unwrap() {
+        // One whose connection has ended is about to hear why, and ends by that.
+        if let Some(renderer) = self.current.lock().unwrap().as_ref().filter(|one| one.sender().is_connected()) {
             renderer.shutdown();
         }
         self.thread.join().unwrap();
