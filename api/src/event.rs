@@ -64,7 +64,7 @@ where
     where
         M: EncodeAs<R> + ?Sized,
     {
-        let Some(call) = &self.delivery.call else { return Ok(()) };
+        let Some(call) = self.delivery.call else { return Ok(()) };
         if call.answered.get() {
             return Ok(());
         }
@@ -153,7 +153,7 @@ pub(crate) struct Delivery<'d> {
     pub(crate) message: &'d Incoming<'d>,
     /// What listeners retain.
     pub(crate) kept: OnceCell<Kept>,
-    pub(crate) call: Option<Call>,
+    pub(crate) call: Option<&'d Call>,
     pub(crate) logged: &'d Logged,
     /// The type as which the bytes have been validated.
     pub(crate) valid_as: Cell<Option<TypeId>>,
@@ -165,6 +165,12 @@ pub(crate) struct Call {
     pub(crate) answered: Cell<bool>,
     /// What the first listener that failed says.
     pub(crate) failure: OnceCell<String>,
+}
+
+impl Call {
+    pub(crate) fn new(token: CallToken) -> Self {
+        Self { token, answered: Cell::new(false), failure: OnceCell::new() }
+    }
 }
 
 impl Delivery<'_> {

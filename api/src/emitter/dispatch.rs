@@ -11,7 +11,7 @@ use std::{
 use memit_engine::{Announced, Disconnect, Handler, Incoming, Link, ReplyStatus, Violation};
 
 use super::{
-    Callback, Emitter, Heard,
+    Callback, Emitter, NotHeard,
     kinds::{Kind, KindId, Kinds},
     table::{Seat, Signature, Table, Topic},
 };
@@ -63,6 +63,16 @@ enum Sort {
 }
 
 impl Peers {
+    /// What the peer announced under that number, and its connection.
+    #[inline]
+    fn find(&mut self, link: u64, channel: u16) -> Option<(&mut Kind, &Connection)> {
+        let at = self.position(link)?;
+        let connection = self.connections.get(at)?;
+        let id = (*connection.channels.get(usize::from(channel))?)?;
+        Some((self.kinds.get(id)?, connection))
+    }
+
+    #[inline]
     fn position(&mut self, link: u64) -> Option<usize> {
         if self.connections.get(self.recent).is_none_or(|connection| connection.id != link) {
             self.recent = self.connections.binary_search_by_key(&link, |connection| connection.id).ok()?;
@@ -139,16 +149,11 @@ impl Handler for Dispatcher<'_> {
 
     fn message(&mut self, message: Incoming<'_>) {
         self.handled += 1;
-        let removed = self.emitter.refresh(self.table);
-        let call = message.call.map(|token| Call { token, answered: Cell::new(false), failure: OnceCell::new() });
-        let Some(at) = self.peers.position(message.link.id()) else { return };
-        let Peers { connections, kinds, .. } = &mut *self.peers;
-        let connection = &connections[at];
-        let kind =
-            connection.channels.get(usize::from(message.channel)).copied().flatten().and_then(|id| kinds.get(id));
-        let Some(kind) = kind else { return };
+        // Dropped behind the message, since it runs user code, which may panic, and the message came first.
+        let _removed = self.emitter.refresh(self.table);
+        let Some((kind, connection)) = self.peers.find(message.link.id(), message.channel) else { return };
         kind.resolve(self.table);
-        let delivery = Delivery {
+        let delivery = |call| Delivery {
             sender: &connection.sender,
             emitter: self.emitter,
             channel: kind.name(),
@@ -158,11 +163,12 @@ impl Handler for Dispatcher<'_> {
             logged: &connection.logged,
             valid_as: Cell::new(None),
         };
-        let emitted = emit(self.table, kind, &delivery);
-        // Only now: dropping listeners runs user code, which may panic, and the message came first.
-        drop(removed);
-        if let Err(panic) = emitted {
-            panic::resume_unwind(panic);
+        match message.call {
+            None => emit(self.table, kind, &delivery(None)),
+            Some(token) => {
+                let call = Call::new(token);
+                emit_call(self.table, kind, &delivery(Some(&call)), &call);
+            }
         }
     }
 
@@ -187,23 +193,25 @@ impl Handler for Dispatcher<'_> {
     }
 }
 
-/// Runs the listeners of `kind` and answers the caller, if there is one who has no answer yet. A listener's panic ends
-/// the emit and comes out.
-fn emit(table: &mut Table<Callback>, kind: &Kind, delivery: &Delivery<'_>) -> Result<(), Box<dyn Any + Send>> {
+/// Runs the listeners of `kind`. A listener's panic ends the emit and comes out.
+#[inline]
+fn emit(table: &mut Table<Callback>, kind: &Kind, delivery: &Delivery<'_>) {
     let seats = kind.seats(delivery.call.is_some());
     if seats.is_empty() {
         unheard(table, kind, delivery);
-        return Ok(());
+        return;
     }
-    // Sound across a panic: the table does not change during an emit, and what a listener leaves half done is its own.
-    let ran = panic::catch_unwind(AssertUnwindSafe(|| {
-        for &seat in seats {
-            if !deliver(table, seat, delivery) {
-                break;
-            }
+    for &seat in seats {
+        if !deliver(table, seat, delivery) {
+            break;
         }
-    }));
-    let Some(call) = &delivery.call else { return ran };
+    }
+}
+
+/// Runs the listeners of `kind`, and answers the caller if none of them has.
+fn emit_call(table: &mut Table<Callback>, kind: &Kind, delivery: &Delivery<'_>, call: &Call) {
+    // Sound across a panic: the table does not change during an emit, and what a listener leaves half done is its own.
+    let ran = panic::catch_unwind(AssertUnwindSafe(|| emit(table, kind, delivery)));
     if !call.answered.get() {
         match &ran {
             Err(panic) => answer(delivery, call, ReplyStatus::ListenerPanicked, panic_text(panic.as_ref())),
@@ -214,7 +222,9 @@ fn emit(table: &mut Table<Callback>, kind: &Kind, delivery: &Delivery<'_>) -> Re
             },
         }
     }
-    ran
+    if let Err(panic) = ran {
+        panic::resume_unwind(panic);
+    }
 }
 
 /// Runs one listener. `false` if the message is none, which ends its sender's connection, or beyond a limit.
@@ -223,20 +233,23 @@ fn deliver(table: &mut Table<Callback>, seat: Seat, delivery: &Delivery<'_>) -> 
     let Some(listener) = table.listener(seat) else { return true };
     let Callback::Message(call) = &mut listener.call else { return true };
     match call(delivery) {
-        Heard::Done => true,
-        Heard::Failed(failure) => {
-            failed(table, delivery, failure);
-            true
-        }
-        Heard::Invalid(invalid) if invalid.is_limit() => {
-            decline(table, delivery, invalid.to_string());
-            false
-        }
-        Heard::Invalid(invalid) => {
-            refuse(table, delivery, invalid.to_string());
-            false
-        }
+        Ok(()) => true,
+        Err(why) => not_heard(table, delivery, *why),
     }
+}
+
+/// Tells whoever should know. Whether the message is one, so that the other listeners hear it, too.
+#[cold]
+fn not_heard(table: &mut Table<Callback>, delivery: &Delivery<'_>, why: NotHeard) -> bool {
+    match why {
+        NotHeard::Failed(failure) => {
+            failed(table, delivery, failure);
+            return true;
+        }
+        NotHeard::Invalid(invalid) if invalid.is_limit() => decline(table, delivery, invalid.to_string()),
+        NotHeard::Invalid(invalid) => refuse(table, delivery, invalid.to_string()),
+    }
+    false
 }
 
 /// Nobody hears the message: a caller is told why, and types that do not fit are an error.
@@ -244,7 +257,7 @@ fn deliver(table: &mut Table<Callback>, seat: Seat, delivery: &Delivery<'_>) -> 
 fn unheard(table: &mut Table<Callback>, kind: &Kind, delivery: &Delivery<'_>) {
     let others = kind.others();
     if others.is_empty() {
-        if let Some(call) = &delivery.call {
+        if let Some(call) = delivery.call {
             answer(delivery, call, ReplyStatus::NoListener, "");
         }
         return;
@@ -256,7 +269,7 @@ fn unheard(table: &mut Table<Callback>, kind: &Kind, delivery: &Delivery<'_>) {
     let show = |signature: &Signature| show(signature, delivery.call.is_some());
     let found = show(kind.signature());
     let expected = shorten(&others.iter().map(show).collect::<Vec<_>>().join(" or "), MAX_SHOWN);
-    if let Some(call) = &delivery.call {
+    if let Some(call) = delivery.call {
         let text = format!("it is called with {found} and listened to with {expected}");
         answer(delivery, call, ReplyStatus::SchemaMismatch, &text);
     }
@@ -268,7 +281,7 @@ fn unheard(table: &mut Table<Callback>, kind: &Kind, delivery: &Delivery<'_>) {
 
 #[cold]
 fn failed(table: &mut Table<Callback>, delivery: &Delivery<'_>, failure: Failure) {
-    if let Some(call) = &delivery.call {
+    if let Some(call) = delivery.call {
         call.failure.get_or_init(|| failure.to_string());
     }
     let (channel, peer) = (Arc::clone(delivery.channel), delivery.sender.peer());
@@ -278,7 +291,7 @@ fn failed(table: &mut Table<Callback>, delivery: &Delivery<'_>, failure: Failure
 /// The message keeps the rules but is more than this endpoint takes: its sender is told, and stays.
 #[cold]
 fn decline(table: &mut Table<Callback>, delivery: &Delivery<'_>, reason: String) {
-    if let Some(call) = &delivery.call {
+    if let Some(call) = delivery.call {
         answer(delivery, call, ReplyStatus::ReplyFailed, &reason);
     }
     if is_worth_telling(table, delivery, Sort::Limit) {
@@ -289,7 +302,7 @@ fn decline(table: &mut Table<Callback>, delivery: &Delivery<'_>, reason: String)
 
 #[cold]
 fn refuse(table: &mut Table<Callback>, delivery: &Delivery<'_>, reason: String) {
-    if let Some(call) = &delivery.call {
+    if let Some(call) = delivery.call {
         call.answered.set(true);
     }
     let (channel, peer) = (Arc::clone(delivery.channel), delivery.sender.peer());

@@ -28,13 +28,14 @@ pub(crate) struct Kind {
     signature: Signature,
     /// How many connections announced it.
     users: usize,
-    route: Option<Route>,
+    route: Route,
 }
 
 /// Who hears a kind, as of one version of the table.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Route {
-    version: u64,
+    /// `None` before the first.
+    version: Option<u64>,
     /// Hear a message: the message's schema is theirs.
     messages: Vec<Seat>,
     /// Hear a call: all three schemas are theirs.
@@ -53,7 +54,7 @@ impl Kinds {
             kind.users += 1;
             return id;
         }
-        let kind = Kind { name: Arc::clone(&key.0), signature: key.1.clone(), users: 1, route: None };
+        let kind = Kind { name: Arc::clone(&key.0), signature: key.1.clone(), users: 1, route: Route::default() };
         let id = match self.free.pop() {
             Some(at) => {
                 self.kinds[at] = Some(kind);
@@ -98,24 +99,20 @@ impl Kind {
     /// Brings the route up to date with `table`.
     #[inline]
     pub(crate) fn resolve<F>(&mut self, table: &Table<F>) {
-        if self.route.as_ref().is_none_or(|route| route.version != table.version()) {
-            self.route = Some(Route::new(&self.name, &self.signature, table));
+        if self.route.version != Some(table.version()) {
+            self.route = Route::new(&self.name, &self.signature, table);
         }
     }
 
     /// Who hears it; resolve it first.
     #[inline]
     pub(crate) fn seats(&self, call: bool) -> &[Seat] {
-        match &self.route {
-            Some(route) if call => &route.calls,
-            Some(route) => &route.messages,
-            None => &[],
-        }
+        if call { &self.route.calls } else { &self.route.messages }
     }
 
     /// The signatures that the listeners of that name have instead of this one.
     pub(crate) fn others(&self) -> &[Signature] {
-        self.route.as_ref().map_or(&[], |route| &route.others)
+        &self.route.others
     }
 }
 
@@ -137,7 +134,7 @@ impl Route {
                 }
             }
         }
-        Self { version: table.version(), messages, calls, others }
+        Self { version: Some(table.version()), messages, calls, others }
     }
 }
 

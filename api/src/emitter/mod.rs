@@ -34,14 +34,13 @@ pub(crate) enum Callback {
     Disconnect(OnDisconnect),
 }
 
-type OnMessage = Box<dyn FnMut(&Delivery<'_>) -> Heard + Send>;
+type OnMessage = Box<dyn FnMut(&Delivery<'_>) -> Result<(), Box<NotHeard>> + Send>;
 type OnError = Box<dyn FnMut(&DispatchError) + Send>;
 type OnConnect = Box<dyn FnMut(&Sender) -> Option<Failure> + Send>;
 type OnDisconnect = Box<dyn FnMut(&Peer, &Disconnect) -> Option<Failure> + Send>;
 
-/// What became of a message at one listener.
-pub(crate) enum Heard {
-    Done,
+/// Why a listener did not do what it is for. In a box, so that to have done it costs nothing to tell.
+pub(crate) enum NotHeard {
     Failed(Failure),
     Invalid(InvalidPayload),
 }
@@ -307,15 +306,12 @@ where
     O: Outcome,
 {
     Callback::Message(Box::new(move |delivery| {
-        let message = match delivery.view::<C::Message>() {
-            Ok(message) => message,
-            Err(invalid) => return Heard::Invalid(invalid),
-        };
+        let message = delivery.view::<C::Message>().map_err(|invalid| Box::new(NotHeard::Invalid(invalid)))?;
         // SAFETY: the delivery's view was just made.
         let mut event = unsafe { Event::new(delivery) };
         match listener(&mut event, message).into_failure() {
-            None => Heard::Done,
-            Some(failure) => Heard::Failed(failure),
+            None => Ok(()),
+            Some(failure) => Err(Box::new(NotHeard::Failed(failure))),
         }
     }))
 }

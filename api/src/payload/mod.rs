@@ -99,9 +99,14 @@ mod sealed {
 }
 
 /// Received bytes that are not what the channel carries.
+// In a box, so that whoever checks bytes gets the view in a register.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct InvalidPayload(Box<Invalid>);
+
 #[derive(Debug, thiserror::Error)]
 #[error("the {found} bytes received are not a valid `{expected}`: {cause}; the sender is faulty, or hostile")]
-pub struct InvalidPayload {
+struct Invalid {
     expected: &'static str,
     found: usize,
     cause: String,
@@ -113,7 +118,13 @@ impl InvalidPayload {
     fn new<T: ?Sized>(bytes: &[u8], cause: impl std::fmt::Display) -> Self {
         // rancor puts each trace on a line of its own.
         let cause = cause.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ");
-        InvalidPayload { expected: type_name::<T>(), found: bytes.len(), cause, is_limit: false }
+        Self(Box::new(Invalid { expected: type_name::<T>(), found: bytes.len(), cause, is_limit: false }))
+    }
+
+    /// As found by a check that ended at a limit, if `is_limit`.
+    fn at_limit(mut self, is_limit: bool) -> Self {
+        self.0.is_limit = is_limit;
+        self
     }
 
     /// Whether the check ended at a limit, [`MAX_DEPTH`] or [`MAX_NODES`](crate::value::MAX_NODES), before it found
@@ -123,7 +134,7 @@ impl InvalidPayload {
     /// hand: its sender may mean no harm.
     #[must_use]
     pub fn is_limit(&self) -> bool {
-        self.is_limit
+        self.0.is_limit
     }
 }
 
@@ -145,10 +156,8 @@ impl<T: Message> Payload for T {
         const { assert!(align_of::<T::Archived>() <= MAX_ALIGN, "a message's alignment is at most 16") };
         let archive = ArchiveValidator::with_max_depth(bytes, NonZeroUsize::new(MAX_DEPTH));
         let mut inspection = Inspection::new(archive);
-        access_with_context::<T::Archived, _, Error>(bytes, &mut inspection).map_err(|cause| {
-            let is_limit = inspection.reached_a_limit();
-            InvalidPayload { is_limit, ..InvalidPayload::new::<T>(bytes, cause) }
-        })
+        access_with_context::<T::Archived, _, Error>(bytes, &mut inspection)
+            .map_err(|cause| InvalidPayload::new::<T>(bytes, cause).at_limit(inspection.reached_a_limit()))
     }
 
     #[inline]

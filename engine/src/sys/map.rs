@@ -234,14 +234,18 @@ impl Mapping {
     #[inline]
     fn at(&self, offset: usize, len: usize) -> NonNull<u8> {
         debug_assert!(self.epoch.is_current(), "a map is not to be used in a forked child");
-        assert!(
-            offset.is_multiple_of(8) && offset <= self.len && len <= self.len - offset,
-            "{len} bytes at {offset} are not within a map of {}, or not aligned",
-            self.len
-        );
+        if !offset.is_multiple_of(8) || offset > self.len || len > self.len - offset {
+            not_in_map(offset, len, self.len);
+        }
         // SAFETY: `offset` is within the mapping (checked above; invariant 1).
         unsafe { self.base.add(offset) }
     }
+}
+
+/// Apart, since a panic's arguments would go through memory where nothing is wrong.
+#[cold]
+fn not_in_map(offset: usize, len: usize, map: usize) -> ! {
+    panic!("{len} bytes at {offset} are not within a map of {map}, or not aligned");
 }
 
 impl Drop for Mapping {

@@ -40,64 +40,107 @@ impl Word for crate::sync::AtomicU64 {
 /// becomes zero, or keeps what it held. Bytes for which there are no words are left out.
 ///
 /// Cut to the words, not checked: a copy that can panic would force open claims into memory.
-#[inline]
+#[inline(always)]
 #[allow(unsafe_code)]
 pub fn copy_to_words(dst: &[real::AtomicU64], src: &[u8]) {
-    if src.len().min(size_of_val(dst)) <= LONGEST_WORDWISE {
-        store_words(dst, src);
-        return;
+    if src.len() > size_of_val(dst) {
+        copy_to_all_words(dst, src);
+    } else if src.len() <= LONGEST_WORDWISE {
+        // SAFETY: `dst` has as many bytes as `src`, in whole words.
+        unsafe { store_words(dst, src) };
+    } else {
+        // SAFETY: `dst` covers as many bytes as `src`, atomics all of them, so they may be written through a shared
+        // borrow. They do not overlap `src`, which is borrowed as plain bytes and longer than what goes by words.
+        unsafe { copy_opaque(src.as_ptr(), dst.as_ptr().cast_mut().cast(), src.len()) };
     }
-    let len = src.len().min(size_of_val(dst));
-    // SAFETY: `dst` covers `len` bytes, atomics all of them, so they may be written through a shared borrow. `src` has
-    // as many, and cannot overlap them, being borrowed as plain bytes.  `len` is longer
-    // than what goes by words.
-    unsafe { copy_opaque(src.as_ptr(), dst.as_ptr().cast_mut().cast(), len) };
+}
+
+#[cold]
+fn copy_to_all_words(dst: &[real::AtomicU64], src: &[u8]) {
+    copy_to_words(dst, src.get(..size_of_val(dst)).unwrap_or_default());
 }
 
 /// Copies the words from `src`'s start over `dst`, while a peer may write them at any moment. Bytes for which there are
 /// no words are left alone.
-#[inline]
+#[inline(always)]
 #[allow(unsafe_code)]
 pub fn copy_from_words(src: &[real::AtomicU64], dst: &mut [u8]) {
-    if dst.len().min(size_of_val(src)) <= LONGEST_WORDWISE {
-        load_words(src, dst);
-        return;
+    if dst.len() > size_of_val(src) {
+        copy_from_all_words(src, dst);
+    } else if dst.len() <= LONGEST_WORDWISE {
+        // SAFETY: `src` has as many bytes as `dst`, in whole words.
+        unsafe { load_words(src, dst) };
+    } else {
+        // SAFETY: `src` covers as many readable bytes as `dst` has, and a `&mut` to private bytes overlaps nothing. They
+        // are more than what goes by words.
+        unsafe { copy_opaque(src.as_ptr().cast(), dst.as_mut_ptr(), dst.len()) };
     }
-    let len = dst.len().min(size_of_val(src));
-    // SAFETY: `src` covers `len` readable bytes, `dst` has as many, and a `&mut` to private bytes overlaps nothing.
-    unsafe { copy_opaque(src.as_ptr().cast(), dst.as_mut_ptr(), len) };
+}
+
+#[cold]
+fn copy_from_all_words(src: &[real::AtomicU64], dst: &mut [u8]) {
+    copy_from_words(src, dst.get_mut(..size_of_val(src)).unwrap_or_default());
 }
 
 /// Copies `src` over the words from `dst`'s start. The rest of the last word becomes zero.
 ///
-/// `dst` has at least as many words as `src` fills, in part or whole; what does not fit is left
-/// out.
-#[inline]
-pub(super) fn store_words<W: Word>(dst: &[W], src: &[u8]) {
+/// # Safety
+/// `dst` has as many words as `src` fills, in part or whole.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) unsafe fn store_words<W: Word>(dst: &[W], src: &[u8]) {
     let (chunks, rest) = src.as_chunks::<8>();
-    for (word, chunk) in dst.iter().zip(chunks) {
-        word.store_relaxed(u64::from_le_bytes(*chunk));
-    }
-    if !rest.is_empty()
-        && let Some(word) = dst.get(chunks.len())
-    {
-        word.store_relaxed(partial_word(rest));
+    each_below(chunks.len(), |at| {
+        // SAFETY: `at` is below the number of these.
+        let chunk = unsafe { chunks.get_unchecked(at) };
+        // SAFETY: as many words are filled whole.
+        unsafe { dst.get_unchecked(at) }.store_relaxed(u64::from_le_bytes(*chunk));
+    });
+    if !rest.is_empty() {
+        // SAFETY: the caller vouches for the word that is filled in part, too.
+        unsafe { dst.get_unchecked(chunks.len()) }.store_relaxed(partial_word(rest));
     }
 }
 
 /// Copies the words from `src`'s start over `dst`, each word loaded once.
 ///
-/// `src` has at least as many words as `dst` takes, in part or whole; what has none is left alone.
-#[inline]
-pub(super) fn load_words<W: Word>(src: &[W], dst: &mut [u8]) {
+/// # Safety
+/// `src` has as many words as `dst` takes, in part or whole.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) unsafe fn load_words<W: Word>(src: &[W], dst: &mut [u8]) {
     let (chunks, rest) = dst.as_chunks_mut::<8>();
-    for (word, chunk) in src.iter().zip(&mut *chunks) {
-        *chunk = word.load_relaxed().to_le_bytes();
+    let whole = chunks.len();
+    each_below(whole, |at| {
+        // SAFETY: `at` is below the number of these.
+        let chunk = unsafe { chunks.get_unchecked_mut(at) };
+        // SAFETY: as many words are taken whole.
+        *chunk = unsafe { src.get_unchecked(at) }.load_relaxed().to_le_bytes();
+    });
+    if !rest.is_empty() {
+        // SAFETY: the caller vouches for the word that is taken in part, too.
+        write_partial(rest, unsafe { src.get_unchecked(whole) }.load_relaxed());
     }
-    if !rest.is_empty()
-        && let Some(word) = src.get(chunks.len())
-    {
-        write_partial(rest, word.load_relaxed());
+}
+
+/// Calls `copy` with every number below `count`, in order: the last seven at most without a loop, of which most copies
+/// would be.
+#[inline(always)]
+fn each_below(count: usize, mut copy: impl FnMut(usize)) {
+    let mut at = 0;
+    let mut next = |some: usize| {
+        for ahead in 0..some {
+            copy(at + ahead);
+        }
+        at += some;
+    };
+    for _ in 0..count / 8 {
+        next(8);
+    }
+    for some in [4, 2, 1] {
+        if count & some != 0 {
+            next(some);
+        }
     }
 }
 
@@ -239,11 +282,13 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(unsafe_code)]
     fn words_carry_every_length_and_nothing_more() {
         let source: Vec<u8> = (1..=80).collect();
         for len in 0..=80 {
             let words: Vec<real::AtomicU64> = (0..11).map(|_| real::AtomicU64::new(u64::MAX)).collect();
-            store_words(&words, &source[..len]);
+            // SAFETY: there are 88 bytes of words.
+            unsafe { store_words(&words, &source[..len]) };
             let filled: Vec<u8> = words.iter().flat_map(|word| word.load_relaxed().to_le_bytes()).collect();
             assert_eq!(filled[..len], source[..len]);
             let whole = len.next_multiple_of(8);
@@ -251,9 +296,23 @@ mod tests {
             assert!(filled[whole..].iter().all(|byte| *byte == 0xFF));
 
             let mut back = [0xEE; 81];
-            load_words(&words, &mut back[..len]);
+            // SAFETY: as above.
+            unsafe { load_words(&words, &mut back[..len]) };
             assert_eq!(back[..len], source[..len]);
             assert!(back[len..].iter().all(|byte| *byte == 0xEE));
+        }
+    }
+
+    #[test]
+    fn bytes_for_which_there_are_no_words_are_left_out() {
+        let source: Vec<u8> = (1..=80).collect();
+        for count in 0..=9 {
+            let words: Vec<real::AtomicU64> = (0..count).map(|_| real::AtomicU64::new(u64::MAX)).collect();
+            copy_to_words(&words, &source);
+            let mut back = [0xEE; 80];
+            copy_from_words(&words, &mut back);
+            assert_eq!(back[..8 * count], source[..8 * count]);
+            assert!(back[8 * count..].iter().all(|byte| *byte == 0xEE));
         }
     }
 

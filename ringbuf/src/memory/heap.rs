@@ -159,6 +159,7 @@ mod real {
 }
 
 #[cfg(loom)]
+#[allow(unsafe_code)]
 mod modelled {
     use alloc::vec::Vec;
 
@@ -198,11 +199,15 @@ mod modelled {
         }
 
         pub(super) fn copy_to(&self, offset: usize, dst: &mut [u8]) {
-            copy::load_words(&self.words[offset / 8..][..dst.len().div_ceil(8)], dst);
+            let words = &self.words[offset / 8..][..dst.len().div_ceil(8)];
+            // SAFETY: as many words as `dst` takes.
+            unsafe { copy::load_words(words, dst) };
         }
 
         pub(super) fn copy_from(&self, offset: usize, src: &[u8]) {
-            copy::store_words(&self.words[offset / 8..][..src.len().div_ceil(8)], src);
+            let words = &self.words[offset / 8..][..src.len().div_ceil(8)];
+            // SAFETY: as many words as `src` fills.
+            unsafe { copy::store_words(words, src) };
         }
     }
 }

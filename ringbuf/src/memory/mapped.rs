@@ -86,7 +86,7 @@ impl<K> RingRead for MappedRing<K> {
         self.word(offset).load(Ordering::Relaxed)
     }
 
-    #[inline]
+    #[inline(always)]
     fn copy_to(&self, offset: usize, dst: &mut [u8]) {
         let words = self.words_from(offset);
         debug_assert!(dst.len() <= size_of_val(words), "a copy reaches over the ring's end");
@@ -128,7 +128,7 @@ impl<K> RingRead for MappedRingMut<K> {
         self.0.load(offset)
     }
 
-    #[inline]
+    #[inline(always)]
     fn copy_to(&self, offset: usize, dst: &mut [u8]) {
         self.0.copy_to(offset, dst);
     }
@@ -145,7 +145,7 @@ impl<K> RingWrite for MappedRingMut<K> {
         self.0.word(offset).store(word, Ordering::Release);
     }
 
-    #[inline]
+    #[inline(always)]
     fn copy_from(&self, offset: usize, src: &[u8]) {
         let words = self.0.words_from(offset);
         debug_assert!(src.len() <= size_of_val(words), "a copy reaches over the ring's end");
