@@ -96,9 +96,18 @@ where
     W: Way,
 {
     let id = resolve(way)?;
-    match encode::with_encoded_or_sized::<T, M, _>(message, COPIED, |bytes| way.send(id, bytes, patience))? {
-        Encoded::Whole(sent) => sent,
-        Encoded::Sized(len) => send_large(way, message, len, patience, id),
+    // Not through the encoder's hands: to move what says that nothing failed would wait until all that was just written
+    // has reached the cache.
+    let mut failed = None;
+    let encoded = encode::with_encoded_or_sized::<T, M, _>(message, COPIED, |bytes| {
+        if let Err(error) = way.send(id, bytes, patience) {
+            failed = Some(error);
+        }
+    })?;
+    match (encoded, failed) {
+        (Encoded::Whole(()), None) => Ok(()),
+        (Encoded::Whole(()), Some(error)) => Err(error),
+        (Encoded::Sized(len), _) => send_large(way, message, len, patience, id),
     }
 }
 

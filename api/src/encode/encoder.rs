@@ -4,7 +4,7 @@
 use std::{alloc::Layout, mem, process, ptr::NonNull};
 
 use rkyv::{
-    Archive, Serialize, SerializeUnsized,
+    Archive, Serialize,
     rancor::Fallible,
     ser::{Allocator, Positional, Writer},
 };
@@ -67,8 +67,8 @@ impl Encoder {
     /// or memory short.
     #[inline]
     pub fn archive<T: Serialize<Encoder>>(&mut self, value: &T) -> Result<(), EncodeError> {
-        value.serialize_unsized(self)?;
-        Ok(())
+        let resolver = value.serialize(self)?;
+        self.out.resolve(value, resolver)
     }
 
     /// Writes a part of a twin as the whole message.

@@ -16,6 +16,8 @@
 
 use std::{alloc, alloc::Layout, ptr, ptr::NonNull, slice};
 
+use rkyv::{Archive, Place};
+
 use super::{EncodeError, encoder::MAX_ARCHIVE};
 use crate::payload::MAX_ALIGN as ALIGN;
 
@@ -131,6 +133,28 @@ impl Output {
         // are none.
         unsafe { copy(bytes.as_ptr(), end, bytes.len()) };
         self.len += bytes.len();
+        Ok(())
+    }
+
+    /// Writes the root of `value`'s archive, where it stays: made elsewhere and copied, as rkyv has it, it would be read
+    /// back in pieces larger than it was written in, which processors wait for. `resolver` is of what was written so far.
+    #[inline(always)]
+    pub(super) fn resolve<T: Archive>(&mut self, value: &T, resolver: T::Resolver) -> Result<(), EncodeError> {
+        const { assert!(align_of::<T::Archived>() <= ALIGN, "a message's alignment is at most 16") };
+        let padding = self.len.wrapping_neg() % align_of::<T::Archived>();
+        self.write(&[0; ALIGN][..padding])?;
+        let size = size_of::<T::Archived>();
+        if size > self.room - self.len && self.is_only_counted(size)? {
+            return Ok(());
+        }
+        let root = self.base.as_ptr().wrapping_add(self.len).cast::<T::Archived>();
+        // SAFETY: by 2 there is room for it behind `len`, in memory that is this value's alone; or, by 3, it takes none.
+        // It is aligned, as `base` is to `ALIGN`, and `len` was just brought to a multiple.
+        unsafe { root.write_bytes(0, 1) };
+        // SAFETY: as above, and all its bytes were just initialized.
+        let place = unsafe { Place::new_unchecked(self.len, root) };
+        value.resolve(resolver, place);
+        self.len += size;
         Ok(())
     }
 
