@@ -69,6 +69,7 @@ where
             return Ok(());
         }
         let link = self.delivery.sender.link();
+        link.prefetch_reply(call.token);
         let returned = encode::with_encoded_or_sized::<R, M, _>(value, COPIED, |bytes| {
             link.reply(call.token, ReplyStatus::Value, bytes).map_err(ReturnError::of)
         })?;

@@ -18,6 +18,9 @@ pub(crate) const COPIED: Bound = Bound::new(32 << 10, 1 << 10);
 pub(crate) trait Way {
     fn link(&self) -> &Link;
 
+    /// Says that a message is about to be made and sent.
+    fn prefetch(&self);
+
     /// Sends encoded bytes on an announced channel.
     fn send(&mut self, id: u16, bytes: &[u8], patience: Patience) -> Result<(), SendError>;
 
@@ -32,6 +35,11 @@ impl Way for &Link {
     #[inline]
     fn link(&self) -> &Link {
         self
+    }
+
+    #[inline(always)]
+    fn prefetch(&self) {
+        Link::prefetch(self);
     }
 
     #[inline]
@@ -56,6 +64,11 @@ impl Way for memit_engine::Exclusive<'_> {
     #[inline]
     fn link(&self) -> &Link {
         memit_engine::Exclusive::link(self)
+    }
+
+    #[inline(always)]
+    fn prefetch(&self) {
+        memit_engine::Exclusive::prefetch(self);
     }
 
     #[inline]
@@ -95,6 +108,7 @@ where
     M: EncodeAs<T> + ?Sized,
     W: Way,
 {
+    way.prefetch();
     let id = resolve(way)?;
     // Not through the encoder's hands: to move what says that nothing failed would wait until all that was just written
     // has reached the cache.

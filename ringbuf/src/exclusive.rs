@@ -4,6 +4,7 @@ use core::fmt;
 
 use crate::claim::Claim;
 use crate::error::ClaimError;
+use crate::layout::LINE;
 use crate::memory::{PeerCursor, RingWrite};
 use crate::producer::Producer;
 
@@ -26,12 +27,19 @@ pub struct Exclusive<'p, M: RingWrite, H: PeerCursor> {
     producer: &'p Producer<M, H>,
     tail: u64,
     known_head: u64,
+    last_size: usize,
 }
 
 impl<'p, M: RingWrite, H: PeerCursor> Exclusive<'p, M, H> {
     #[inline]
     pub(crate) fn new(producer: &'p Producer<M, H>, tail: u64, known_head: u64) -> Self {
-        Self { producer, tail, known_head }
+        Self { producer, tail, known_head, last_size: LINE }
+    }
+
+    /// Has the processor fetch what the next claim will write, as [`Producer::prefetch`] does.
+    #[inline(always)]
+    pub fn prefetch(&self) {
+        self.producer.prefetch_at(self.tail, self.last_size);
     }
 
     /// Claims a frame for a payload of exactly `len` bytes, as [`Producer::try_claim`] does.
@@ -44,6 +52,7 @@ impl<'p, M: RingWrite, H: PeerCursor> Exclusive<'p, M, H> {
         loop {
             if let Ok(span) = self.producer.lay(self.tail, size, self.known_head) {
                 self.tail = span.end;
+                self.last_size = size;
                 return Ok(Claim::new(self.producer, span, len));
             }
             self.known_head = self.producer.make_room_held(self.known_head, self.tail, size)?;

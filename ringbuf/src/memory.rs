@@ -18,10 +18,12 @@
 mod copy;
 mod heap;
 mod mapped;
+mod prefetch;
 
 pub use copy::{copy_from_words, copy_to_words};
 pub use heap::{HeapCursor, HeapRing};
 pub use mapped::{MappedRing, MappedRingMut};
+pub use prefetch::prefetch_to_write;
 
 use crate::layout::Capacity;
 
@@ -56,6 +58,10 @@ pub trait RingWrite: RingRead {
     /// The bytes end within the ring: callers see to that, and what would lie behind its end is
     /// not copied.
     fn copy_from(&self, offset: usize, src: &[u8]);
+
+    /// Says that the line at `offset`, which counts as in [`RingRead::load`], is about to be written. A hint that may be
+    /// ignored.
+    fn prefetch(&self, offset: usize);
 }
 
 /// Lends a ring's bytes out where they lie. For peers that are trusted in full.

@@ -59,10 +59,10 @@ use crate::claim::Claim;
 use crate::cursor::{Span, fits, reached, wanted};
 use crate::error::{ClaimError, CorruptHead, Held};
 use crate::exclusive::Exclusive;
-use crate::layout::{Capacity, LINE_STEP, frame_size};
+use crate::layout::{Capacity, LINE, LINE_STEP, frame_size};
 use crate::memory::{PeerCursor, RingWrite};
 use crate::stamp::Key;
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, fence, real};
 
 /// Bit 0 of the tail: an [`Exclusive`] guard owns it.
 const HELD: u64 = 1;
@@ -92,12 +92,20 @@ pub struct Producer<M, H> {
     /// Written by the consumer, in another process; any value may be found there.
     head: H,
     key: Key,
-    /// Where the next claim begins, and [`HELD`]. Written and read by this process's threads.
-    /// While held: the position at which the guard was taken.
-    tail: CachePadded<AtomicU64>,
+    tail: CachePadded<Tail>,
     /// A head that the consumer had reached and that passed the checks; may be out of date, never
     /// ahead. Written by threads that ran out of space, read by each claim.
     known_head: CachePadded<AtomicU64>,
+}
+
+/// Written and read by this process's threads.
+struct Tail {
+    /// Where the next claim begins, and [`HELD`]. While held: the position at which the guard was
+    /// taken.
+    position: AtomicU64,
+    /// The size of the last frame, as a guess at the next one's. Nothing else hangs on it, so no
+    /// model needs it.
+    last_size: real::AtomicUsize,
 }
 
 /// Why a claim could not be laid out from a given tail and head.
@@ -121,7 +129,10 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
             memory,
             head,
             key,
-            tail: CachePadded::new(AtomicU64::new(position)),
+            tail: CachePadded::new(Tail {
+                position: AtomicU64::new(position),
+                last_size: real::AtomicUsize::new(LINE),
+            }),
             known_head: CachePadded::new(AtomicU64::new(position)),
         }
     }
@@ -130,6 +141,28 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
     #[inline]
     pub fn max_payload(&self) -> usize {
         self.memory.capacity().max_payload()
+    }
+
+    /// Has the processor fetch what the next claim will write, if that is as long as the last one:
+    /// for who is about to make a payload, so that the two happen at once.
+    ///
+    /// The consumer polls the first of these lines and takes it back, if it has the time. If the
+    /// payload has more lines than one, it must not have: with the first alone fetched, it would
+    /// come back while the store waits for the second, and be fetched twice. Of further lines
+    /// nothing is gained.
+    #[inline(always)]
+    pub fn prefetch(&self) {
+        let position = self.tail.position.load(Ordering::Relaxed);
+        self.prefetch_at(position, self.tail.last_size.load(Ordering::Relaxed));
+    }
+
+    #[inline(always)]
+    pub(crate) fn prefetch_at(&self, position: u64, size: usize) {
+        let capacity = self.memory.capacity();
+        self.memory.prefetch(capacity.offset(position));
+        if size > LINE {
+            self.memory.prefetch(capacity.offset(position.wrapping_add(LINE_STEP)));
+        }
     }
 
     /// Claims a frame for a payload of exactly `len` bytes.
@@ -145,11 +178,12 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
         loop {
             // SYNC known-head: pairs with Producer::raise_known_head.
             let known_head = self.known_head.load(Ordering::Acquire);
-            let tail = self.tail.load(Ordering::Relaxed);
+            let tail = self.tail.position.load(Ordering::Relaxed);
             if tail & HELD == 0
                 && let Ok(span) = self.lay(tail, size, known_head)
             {
                 if self.advance(tail, span.end) {
+                    self.tail.last_size.store(size, Ordering::Relaxed);
                     return Ok(Claim::new(self, span, len));
                 }
                 // Another thread's claim came first, so the threads together made progress.
@@ -176,7 +210,7 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
         let found = self.head.load();
         // SYNC head-release: pairs with OwnCursor::store in Consumer::publish_head.
         fence(Ordering::Acquire);
-        let tail = self.tail.load(Ordering::Relaxed);
+        let tail = self.tail.position.load(Ordering::Relaxed);
         if tail & HELD != 0 {
             return Err(ClaimError::Held);
         }
@@ -210,12 +244,13 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
     /// # Errors
     /// [`Held`] while another guard lives.
     pub fn exclusive(&self) -> Result<Exclusive<'_, M, H>, Held> {
-        let mut tail = self.tail.load(Ordering::Relaxed);
+        let mut tail = self.tail.position.load(Ordering::Relaxed);
         loop {
             if tail & HELD != 0 {
                 return Err(Held);
             }
-            let taken = self.tail.compare_exchange_weak(tail, tail | HELD, Ordering::Relaxed, Ordering::Relaxed);
+            let taken =
+                self.tail.position.compare_exchange_weak(tail, tail | HELD, Ordering::Relaxed, Ordering::Relaxed);
             match taken {
                 // SYNC known-head: pairs with Producer::raise_known_head.
                 Ok(_) => {
@@ -229,13 +264,13 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
     /// Whether an [`Exclusive`] guard holds the tail now. Relaxed, as every access to the tail.
     #[inline]
     pub fn is_held(&self) -> bool {
-        self.tail.load(Ordering::Relaxed) & HELD != 0
+        self.tail.position.load(Ordering::Relaxed) & HELD != 0
     }
 
     /// The end of the last claim; while a guard is held, of the last claim before it.
     #[inline]
     pub fn tail(&self) -> u64 {
-        self.tail.load(Ordering::Relaxed) & !HELD
+        self.tail.position.load(Ordering::Relaxed) & !HELD
     }
 
     /// The ring's memory.
@@ -291,7 +326,7 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
 
     #[inline(always)]
     fn advance(&self, from: u64, to: u64) -> bool {
-        let exchanged = self.tail.compare_exchange_weak(from, to, Ordering::Relaxed, Ordering::Relaxed);
+        let exchanged = self.tail.position.compare_exchange_weak(from, to, Ordering::Relaxed, Ordering::Relaxed);
         exchanged.is_ok()
     }
 
@@ -312,7 +347,7 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
     /// Ends the guard. Relaxed: the tail publishes no bytes.
     #[inline]
     pub(crate) fn release_tail(&self, tail: u64) {
-        self.tail.store(tail, Ordering::Relaxed);
+        self.tail.position.store(tail, Ordering::Relaxed);
     }
 
     #[inline]
@@ -339,7 +374,7 @@ fn check_head(found: u64, known: u64, tail: u64) -> Result<u64, CorruptHead> {
 impl<M, H> fmt::Debug for Producer<M, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer")
-            .field("tail", &self.tail)
+            .field("tail", &self.tail.position)
             .field("known_head", &self.known_head)
             .finish_non_exhaustive()
     }

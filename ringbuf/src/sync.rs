@@ -9,5 +9,5 @@ pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// The hardware's atomics, whatever the rest of the crate runs on.
 pub(crate) mod real {
-    pub(crate) use core::sync::atomic::{AtomicU64, Ordering};
+    pub(crate) use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 }

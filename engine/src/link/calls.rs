@@ -240,6 +240,16 @@ impl Link {
         Ok(None)
     }
 
+    /// Says that a call is about to be answered with a value that is yet to be made: the processor fetches the memory
+    /// that it will be written to meanwhile. Only a hint.
+    #[inline]
+    pub fn prefetch_reply(&self, call: CallToken) {
+        let slot = call.id.slot();
+        if self.epoch.is_current() && self.own.geometry().has_slot(slot) {
+            self.own.prefetch_slot(slot);
+        }
+    }
+
     /// Answers a call. `payload` is the value's bytes, or a text that says what went wrong.
     ///
     /// A large value for which there is no room now goes out when there is some: the caller waits as long as it said.

@@ -90,6 +90,14 @@ impl<'l> Exclusive<'l> {
         self.link
     }
 
+    /// As [`Link::prefetch`].
+    #[inline(always)]
+    pub fn prefetch(&self) {
+        if self.link.epoch.is_current() {
+            self.ring.prefetch();
+        }
+    }
+
     /// [`Link::send`], by the guard.
     ///
     /// # Errors

@@ -217,6 +217,15 @@ impl Link {
         Ok(None)
     }
 
+    /// Says that a message is about to be sent, which is yet to be made: the processor fetches the memory that it will be
+    /// written to meanwhile. Only a hint.
+    #[inline(always)]
+    pub fn prefetch(&self) {
+        if self.epoch.is_current() {
+            self.producer.prefetch();
+        }
+    }
+
     /// Neither ended nor inherited through a fork.
     #[inline(always)]
     pub(crate) fn is_usable(&self) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 #[cfg(not(loom))]
 use memit_ringbuf::MappedRingMut;
-use memit_ringbuf::{Key, OwnCursor};
+use memit_ringbuf::{Key, LINE, OwnCursor};
 use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -114,6 +114,16 @@ impl OwnOutbox {
     #[inline]
     pub(crate) fn reply_bell(&self, i: u32) -> &AtomicU32 {
         self.map.word32(self.geometry.reply_bell(i))
+    }
+
+    /// Says that slot `i` is about to be written. The caller polls the first line, and would have it back before a reply
+    /// of two lines is there if the second came later.
+    #[inline]
+    pub(crate) fn prefetch_slot(&self, i: u32) {
+        let slot = self.geometry.slot(i);
+        for line in [0, LINE] {
+            self.map.prefetch(slot + line);
+        }
     }
 
     /// Writes a reply into slot `i` and publishes it for the call `id`. One thread at a time may write a slot.

@@ -22,7 +22,7 @@ use std::os::fd::BorrowedFd;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use memit_ringbuf::{copy_from_words, copy_to_words};
+use memit_ringbuf::{copy_from_words, copy_to_words, prefetch_to_write};
 use rustix::io::{self, Errno};
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 
@@ -65,6 +65,12 @@ impl ReadWriteMap {
         let word = self.0.at(offset, size_of::<u32>()).cast::<AtomicU32>();
         // SAFETY: as in `word64`.
         unsafe { word.as_ref() }
+    }
+
+    /// Says that the line at `offset`, a multiple of eight, is about to be written.
+    #[inline]
+    pub(crate) fn prefetch(&self, offset: usize) {
+        prefetch_to_write(self.word64(offset));
     }
 
     /// Writes `from` at `offset`. The caller sees to it that no other thread writes there at the same time: a

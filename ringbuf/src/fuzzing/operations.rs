@@ -150,6 +150,8 @@ impl<'p> Model<'p> {
     /// Claims, after making room if need be; `None` when an open claim keeps the ring full.
     fn claim(&mut self, len: u16) -> Option<(u64, Claim<'p, HeapRing, HeapCursor>)> {
         let (tail, len) = (self.producer.tail(), self.len(len));
+        // A hint, wherever the tail is.
+        self.producer.prefetch();
         match self.producer.try_claim(len) {
             Ok(claim) => Some((tail, claim)),
             Err(ClaimError::Full { wanted }) => {
@@ -254,6 +256,7 @@ impl<'p> Model<'p> {
         assert!(self.producer.exclusive().is_err());
         for message in messages {
             let tail = guard.tail();
+            guard.prefetch();
             let mut claim = match guard.try_claim(self.len(message.len)) {
                 Ok(claim) => claim,
                 Err(ClaimError::Full { wanted }) => {

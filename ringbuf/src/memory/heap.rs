@@ -59,6 +59,11 @@ impl RingWrite for HeapRing {
     fn copy_from(&self, offset: usize, src: &[u8]) {
         self.0.copy_from(offset, src);
     }
+
+    #[inline(always)]
+    fn prefetch(&self, offset: usize) {
+        self.0.prefetch(offset);
+    }
 }
 
 impl fmt::Debug for HeapRing {
@@ -209,5 +214,8 @@ mod modelled {
             // SAFETY: as many words as `src` fills.
             unsafe { copy::store_words(words, src) };
         }
+
+        /// Which is nothing that could be seen.
+        pub(super) fn prefetch(&self, _: usize) {}
     }
 }

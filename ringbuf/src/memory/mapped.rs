@@ -15,6 +15,7 @@ use core::ptr::NonNull;
 use core::slice;
 
 use super::copy;
+use super::prefetch::prefetch_to_write;
 use super::{RingRead, RingView, RingWrite};
 use crate::layout::{Capacity, LINE};
 use crate::sync::real::{AtomicU64, Ordering};
@@ -150,6 +151,11 @@ impl<K> RingWrite for MappedRingMut<K> {
         let words = self.0.words_from(offset);
         debug_assert!(src.len() <= size_of_val(words), "a copy reaches over the ring's end");
         copy::copy_to_words(words, src);
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, offset: usize) {
+        prefetch_to_write(self.0.word(offset));
     }
 }
 
