@@ -197,9 +197,9 @@ impl<'a> Dispatch<'a> {
         let mut handled = 0;
         let mut ended = None;
         *turns = turns.wrapping_add(1);
-        let start = if hot.len() > 1 { *turns as usize % hot.len() } else { 0 };
-        for at in 0..hot.len() {
-            let index = hot[(start + at) % hot.len()];
+        let first = if hot.len() > 1 { *turns as usize % hot.len() } else { 0 };
+        let (last, first) = hot.split_at(first);
+        for &index in first.iter().chain(last) {
             let Some(inbox) = inboxes.get_mut(index).and_then(Option::as_mut) else { continue };
             let most = TURN.min(budget - handled);
             if most == 0 {
