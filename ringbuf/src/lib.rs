@@ -90,7 +90,7 @@ pub use exclusive::Exclusive;
 pub use layout::{Capacity, HEADER, Header, LINE, kind};
 pub use memory::{
     HeapCursor, HeapRing, MappedRing, MappedRingMut, OwnCursor, PeerCursor, RingRead, RingView, RingWrite,
-    copy_from_words, copy_to_words, prefetch_to_write,
+    copy_from_words, copy_to_words, each_line_to_prefetch, prefetch_to_write,
 };
 pub use producer::Producer;
 pub use stamp::Key;

@@ -23,7 +23,7 @@ mod prefetch;
 pub use copy::{copy_from_words, copy_to_words};
 pub use heap::{HeapCursor, HeapRing};
 pub use mapped::{MappedRing, MappedRingMut};
-pub use prefetch::prefetch_to_write;
+pub use prefetch::{each_line_to_prefetch, prefetch_to_write};
 
 use crate::layout::Capacity;
 

@@ -60,7 +60,7 @@ use crate::cursor::{Span, fits, reached, wanted};
 use crate::error::{ClaimError, CorruptHead, Held};
 use crate::exclusive::Exclusive;
 use crate::layout::{Capacity, LINE, LINE_STEP, frame_size};
-use crate::memory::{PeerCursor, RingWrite};
+use crate::memory::{PeerCursor, RingWrite, each_line_to_prefetch};
 use crate::stamp::Key;
 use crate::sync::{AtomicU64, Ordering, fence, real};
 
@@ -145,24 +145,17 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
 
     /// Has the processor fetch what the next claim will write, if that is as long as the last one:
     /// for who is about to make a payload, so that the two happen at once.
-    ///
-    /// The consumer polls the first of these lines and takes it back, if it has the time. If the
-    /// payload has more lines than one, it must not have: with the first alone fetched, it would
-    /// come back while the store waits for the second, and be fetched twice. Of further lines
-    /// nothing is gained.
     #[inline(always)]
     pub fn prefetch(&self) {
         let position = self.tail.position.load(Ordering::Relaxed);
         self.prefetch_at(position, self.tail.last_size.load(Ordering::Relaxed));
     }
 
+    /// As [`prefetch`](Self::prefetch), for a frame of `size` bytes at `position`.
     #[inline(always)]
     pub(crate) fn prefetch_at(&self, position: u64, size: usize) {
-        let capacity = self.memory.capacity();
-        self.memory.prefetch(capacity.offset(position));
-        if size > LINE {
-            self.memory.prefetch(capacity.offset(position.wrapping_add(LINE_STEP)));
-        }
+        let offset = self.memory.capacity().offset(position);
+        each_line_to_prefetch(size, |line| self.memory.prefetch(offset + line));
     }
 
     /// Claims a frame for a payload of exactly `len` bytes.

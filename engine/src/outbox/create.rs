@@ -3,10 +3,12 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 #[cfg(not(loom))]
 use memit_ringbuf::MappedRingMut;
-use memit_ringbuf::{Key, LINE, OwnCursor};
+use memit_ringbuf::{Key, OwnCursor, each_line_to_prefetch};
 use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -24,6 +26,8 @@ pub(crate) struct OwnOutbox {
     map: ReadWriteMap,
     geometry: Geometry,
     key: Key,
+    /// The length of the last reply, as a guess at the next one's. Nothing else hangs on it, so no model needs it.
+    last_reply: AtomicUsize,
 }
 
 impl OwnOutbox {
@@ -35,7 +39,7 @@ impl OwnOutbox {
             // Relaxed: whoever reads the header got the descriptor after this.
             map.word64(i * size_of::<u64>()).store(word, Ordering::Relaxed);
         }
-        Ok((Arc::new(Self { map, geometry, key }), fd))
+        Ok((Arc::new(Self { map, geometry, key, last_reply: AtomicUsize::new(0) }), fd))
     }
 
     pub(crate) fn geometry(&self) -> Geometry {
@@ -116,14 +120,12 @@ impl OwnOutbox {
         self.map.word32(self.geometry.reply_bell(i))
     }
 
-    /// Says that slot `i` is about to be written. The caller polls the first line, and would have it back before a reply
-    /// of two lines is there if the second came later.
+    /// Says that slot `i` is about to be written, by a reply that may be as long as the last one.
     #[inline]
     pub(crate) fn prefetch_slot(&self, i: u32) {
         let slot = self.geometry.slot(i);
-        for line in [0, LINE] {
-            self.map.prefetch(slot + line);
-        }
+        let size = SLOT_PAYLOAD + self.last_reply.load(Relaxed);
+        each_line_to_prefetch(size, |line| self.map.prefetch(slot + line));
     }
 
     /// Writes a reply into slot `i` and publishes it for the call `id`. One thread at a time may write a slot.
@@ -142,6 +144,10 @@ impl OwnOutbox {
         // SYNC reply-publish: pairs with the acquire fence of whoever finds the id by `PeerOutbox::slot_id`.
         self.map.word64(slot + SLOT_ID).store(id, Ordering::Release);
         crash_point!("reply-after-id");
+        // Written when it changes only: all threads read what is on this line.
+        if self.last_reply.load(Relaxed) != payload.len() {
+            self.last_reply.store(payload.len(), Relaxed);
+        }
     }
 }
 
