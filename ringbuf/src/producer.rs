@@ -155,6 +155,16 @@ impl<M: RingWrite, H: PeerCursor> Producer<M, H> {
     #[inline(always)]
     pub(crate) fn prefetch_at(&self, position: u64, size: usize) {
         let offset = self.memory.capacity().offset(position);
+        if size == LINE {
+            self.memory.prefetch(offset);
+        } else {
+            self.prefetch_lines(offset, size);
+        }
+    }
+
+    /// Apart, so that the most frequent frame takes no more than it needs.
+    #[inline(never)]
+    fn prefetch_lines(&self, offset: usize, size: usize) {
         each_line_to_prefetch(size, |line| self.memory.prefetch(offset + line));
     }
 
