@@ -94,8 +94,8 @@ fn announced(outlet: &Outlet) -> Announced<'_> {
     Announced { channel: *id, name, message: &signature.message, reply: &signature.reply, error: &signature.error }
 }
 
-/// Encodes a message and sends it on the channel that `resolve` gives the number of, announced. It is called once and
-/// first, so that it is built into each kind of send.
+/// Encodes a message and sends it on the channel that `resolve` gives the number of, announced. It is called once, before
+/// the message is encoded, so that it is built into each kind of send.
 #[inline]
 pub(crate) fn send<T, M, W>(
     way: &mut W,

@@ -477,6 +477,14 @@ fn a_payload_whose_encoding_panics_half_way_leaves_nothing_lent() {
     });
 }
 
+#[test]
+#[should_panic(expected = "begins at a multiple of 16")]
+fn a_payload_is_not_encoded_to_where_its_root_would_not_be_aligned() {
+    let mut target = AlignedBytes::new();
+    target.resize(64);
+    let _ = encode_to::<Unsteady, _>(&Unsteady { text: "text".to_owned() }, &mut target[8..]);
+}
+
 /// Memory is lent to an encoder for as long as one encoding takes, so an encoder that safe code has exchanged for that of
 /// an outer encoding must not go on.
 #[test]
@@ -486,7 +494,8 @@ fn a_payload_encoder_that_was_exchanged_for_another_ends_the_process() {
 
     impl memit::EncodeAs<Unsteady> for Outer {
         fn encode_as(&self, out: &mut Encoder) -> Result<(), EncodeError> {
-            let mut target = vec![0; LARGE];
+            let mut target = AlignedBytes::new();
+            target.resize(LARGE);
             let _ = encode_to::<Unsteady, _>(&Thief(RefCell::new(out)), &mut target);
             drop(target);
             Unsteady { text: "m".repeat(LARGE) }.encode(out)

@@ -94,7 +94,8 @@ pub(crate) fn cancel_timer(timer: TimerId) {
     }
 }
 
-/// The thread's stack, in bytes: as much as std gives, since the program's own code runs on it, too (who is let in).
+/// The thread's stack, in bytes: as much as std gives by default, since the program's own code runs on it, too (who is
+/// let in).
 const STACK: usize = 2 << 20;
 
 static CURRENT: AtomicPtr<Watcher> = AtomicPtr::new(ptr::null_mut());

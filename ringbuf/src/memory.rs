@@ -61,7 +61,10 @@ pub trait RingWrite: RingRead {
 
     /// Says that the line at `offset`, which counts as in [`RingRead::load`], is about to be written. A hint that may be
     /// ignored.
-    fn prefetch(&self, offset: usize);
+    #[inline]
+    fn prefetch(&self, offset: usize) {
+        let _ = offset;
+    }
 }
 
 /// Lends a ring's bytes out where they lie. For peers that are trusted in full.

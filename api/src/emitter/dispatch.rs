@@ -149,7 +149,8 @@ impl Handler for Dispatcher<'_> {
 
     fn message(&mut self, message: Incoming<'_>) {
         self.handled += 1;
-        // Dropped behind the message, since it runs user code, which may panic, and the message came first.
+        // Dropped behind the message, since it runs user code, which may panic, and the message came first: if a listener
+        // panics, it is that panic which comes out.
         let _removed = self.emitter.refresh(self.table);
         let Some((kind, connection)) = self.peers.find(message.link.id(), message.channel) else { return };
         kind.resolve(self.table);

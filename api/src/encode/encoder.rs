@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Message,
-    payload::MAX_DEPTH,
+    payload::{MAX_ALIGN, MAX_DEPTH},
     value::{MAX_NESTING, MAX_NODES},
 };
 
@@ -59,7 +59,7 @@ impl Encoder {
     }
 
     /// Writes `value` and what it owns; its root ends the archive. How deep it nests is not looked at, but for the
-    /// [`Value`](crate::Value)s in it.
+    /// [`Value`](crate::Value)s in it. One whose archive is aligned to more than 16 bytes does not compile.
     ///
     /// # Errors
     ///
@@ -115,16 +115,20 @@ impl Encoder {
         self.out.len()
     }
 
-    /// Has what `f` encodes written to `target`; what comes beyond its end is counted only. Returns how many bytes
-    /// that was.
+    /// Has what `f` encodes written to `target`, which begins at a multiple of [`MAX_ALIGN`]; what comes beyond its end is
+    /// counted only. Returns how many bytes that was.
     pub(super) fn write_to(
         &mut self,
         target: &mut [u8],
         f: impl FnOnce(&mut Self) -> Result<(), EncodeError>,
     ) -> Result<usize, EncodeError> {
+        assert!(
+            target.as_ptr().addr().is_multiple_of(MAX_ALIGN),
+            "what is encoded to begins at a multiple of {MAX_ALIGN}"
+        );
         self.clear(Bound::NONE);
         let target = NonNull::from(target);
-        // SAFETY: the slice is initialized and borrowed by this function. The output is taken back, or the process
+        // SAFETY: the slice was just found aligned, is initialized, and borrowed by this function. The output is taken back, or the process
         // ended, before that borrow ends: by `lent`, also if `f` panics.
         let output = unsafe { Output::lent(target) };
         let own = mem::replace(&mut self.out, output);

@@ -163,6 +163,10 @@ where
 ///
 /// See [`EncodeError`]. Among them, that it did not take as many bytes as there are: its `Serialize` was written by
 /// hand, and does something else each time. The contents of `target` are of no use then.
+///
+/// # Panics
+///
+/// If `target` begins elsewhere.
 #[doc(hidden)]
 pub fn encode_to<T, M>(message: &M, target: &mut [u8]) -> Result<(), EncodeError>
 where

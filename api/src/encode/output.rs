@@ -74,7 +74,7 @@ impl Output {
     ///
     /// # Safety
     ///
-    /// `target` is initialized, and nobody else reads or writes it for as long as this value lives.
+    /// `target` begins at a multiple of [`ALIGN`] and is initialized, and nobody else reads or writes it for as long as this value lives.
     pub(super) unsafe fn lent(target: NonNull<[u8]>) -> Self {
         debug_assert!(target.cast::<u8>().addr().get().is_multiple_of(ALIGN));
         let room = target.len().min(MAX_ARCHIVE);
@@ -151,7 +151,8 @@ impl Output {
         // SAFETY: by 2 there is room for it behind `len`, in memory that is this value's alone; or, by 3, it takes none.
         // It is aligned, as `base` is to `ALIGN`, and `len` was just brought to a multiple.
         unsafe { root.write_bytes(0, 1) };
-        // SAFETY: as above, and all its bytes were just initialized.
+        // SAFETY: as above, and all its bytes were just initialized. That nobody writes to a place later is what rkyv asks
+        // of every `Archive`.
         let place = unsafe { Place::new_unchecked(self.len, root) };
         value.resolve(resolver, place);
         self.len += size;

@@ -169,6 +169,10 @@ impl Prey {
                 };
                 findings.listen(&renderer);
                 *shown.lock().unwrap() = Some(renderer.clone());
+                if stopped.load(Ordering::Relaxed) {
+                    // Who stops this may have looked before there was anybody to shut down.
+                    renderer.shutdown();
+                }
                 // Both ways to wait: on the peer's words, and on a descriptor.
                 by_descriptor = !by_descriptor;
                 let ended = if by_descriptor { dispatch_by_descriptor(&renderer) } else { renderer.run() };

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::mem;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ impl Loan {
             Memory::Sealed { number, file, map } => {
                 // Memory that can be written anywhere cannot be sealed.
                 drop(map);
-                seal(arena, number, file, len)?
+                sealed(arena, number, len, file.seal_patiently())?
             }
         };
         Ok(Some(Staged::new(arena, payload)))
@@ -119,8 +119,14 @@ fn make_sealed<T>(
     }
 }
 
-fn seal(arena: &Arc<Arena>, number: u64, file: Unsealed, len: usize) -> Result<Payload, CreateError> {
-    match file.seal() {
+/// What came of sealing `len` bytes, in the books or out of them.
+fn sealed(
+    arena: &Arc<Arena>,
+    number: u64,
+    len: usize,
+    outcome: Result<OwnedFd, CreateError>,
+) -> Result<Payload, CreateError> {
+    match outcome {
         Ok(fd) => {
             crash_point!("payload-sealed");
             Ok(Payload::Sealed { number, len, fd: ForkFd::new(fd) })
@@ -208,7 +214,12 @@ impl Staged {
     pub(crate) fn sealed_copy_of(arena: &Arc<Arena>, bytes: &[u8]) -> Result<Self, NoMemory> {
         let len = bytes.len();
         let (number, file) = make_sealed(arena, len, || Unsealed::with_bytes(NAME, bytes))?;
-        Ok(Self::new(arena, seal(arena, number, file, len).map_err(NoMemory::Refused)?))
+        match sealed(arena, number, len, file.seal()) {
+            Ok(payload) => Ok(Self::new(arena, payload)),
+            // Other memory may be had at once, and who waits for it has his own way to wait.
+            Err(CreateError::InUse { .. }) => Err(NoMemory::Later),
+            Err(refused) => Err(NoMemory::Refused(refused)),
+        }
     }
 
     fn new(arena: &Arc<Arena>, payload: Payload) -> Self {

@@ -197,8 +197,8 @@ impl<'a> Dispatch<'a> {
         let mut handled = 0;
         let mut ended = None;
         *turns = turns.wrapping_add(1);
-        let first = if hot.len() > 1 { *turns as usize % hot.len() } else { 0 };
-        let (last, first) = hot.split_at(first);
+        let start = if hot.len() > 1 { *turns as usize % hot.len() } else { 0 };
+        let (last, first) = hot.split_at(start);
         for &index in first.iter().chain(last) {
             let Some(inbox) = inboxes.get_mut(index).and_then(Option::as_mut) else { continue };
             let most = TURN.min(budget - handled);

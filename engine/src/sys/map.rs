@@ -206,8 +206,12 @@ impl Mapping {
         // SAFETY: the range is this mapping's own (invariant 1), and reading it in changes nothing.
         match unsafe { mm::madvise(mapping.base.as_ptr().cast(), len, Advice::LinuxPopulateRead) } {
             Ok(()) => Ok(mapping),
-            // Before Linux 5.14 MAP_POPULATE must do, which tells of no error. Doing both always takes a third longer.
-            Err(Errno::INVAL | Errno::NOSYS) => Self::new(fd, len, protection, sharing | MapFlags::POPULATE),
+            // Before Linux 5.14 MAP_POPULATE must do, which tells of no error, and brings the pages in before the map is
+            // kept from forks. Doing both always takes a third longer.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                drop(mapping);
+                Self::new(fd, len, protection, sharing | MapFlags::POPULATE)
+            }
             Err(error) => Err(error),
         }
     }

@@ -1,5 +1,7 @@
 //! Copies between private bytes and shared words.
 
+use core::slice;
+
 use crate::sync::real;
 
 /// The longest copy that is made word by word; longer ones are faster in assembly.
@@ -44,7 +46,8 @@ impl Word for crate::sync::AtomicU64 {
 #[allow(unsafe_code)]
 pub fn copy_to_words(dst: &[real::AtomicU64], src: &[u8]) {
     if src.len() > size_of_val(dst) {
-        copy_to_all_words(dst, src);
+        // SAFETY: there are bytes for each word.
+        unsafe { copy_to_all_words(dst.as_ptr(), dst.len(), src.as_ptr()) };
     } else if src.len() <= LONGEST_WORDWISE {
         // SAFETY: `dst` has as many bytes as `src`, in whole words.
         unsafe { store_words(dst, src) };
@@ -55,9 +58,17 @@ pub fn copy_to_words(dst: &[real::AtomicU64], src: &[u8]) {
     }
 }
 
+/// # Safety
+/// `dst` has `count` words, and `src` eight bytes for each.
+// `extern "C"`, so that callers in other crates know that it never unwinds.
 #[cold]
-fn copy_to_all_words(dst: &[real::AtomicU64], src: &[u8]) {
-    copy_to_words(dst, src.get(..size_of_val(dst)).unwrap_or_default());
+#[allow(unsafe_code)]
+unsafe extern "C" fn copy_to_all_words(dst: *const real::AtomicU64, count: usize, src: *const u8) {
+    // SAFETY: the caller vouches for them.
+    let dst = unsafe { slice::from_raw_parts(dst, count) };
+    // SAFETY: as above.
+    let src = unsafe { slice::from_raw_parts(src, size_of_val(dst)) };
+    copy_to_words(dst, src);
 }
 
 /// Copies the words from `src`'s start over `dst`, while a peer may write them at any moment. Bytes for which there are
@@ -66,7 +77,8 @@ fn copy_to_all_words(dst: &[real::AtomicU64], src: &[u8]) {
 #[allow(unsafe_code)]
 pub fn copy_from_words(src: &[real::AtomicU64], dst: &mut [u8]) {
     if dst.len() > size_of_val(src) {
-        copy_from_all_words(src, dst);
+        // SAFETY: there is room for each word.
+        unsafe { copy_from_all_words(src.as_ptr(), src.len(), dst.as_mut_ptr()) };
     } else if dst.len() <= LONGEST_WORDWISE {
         // SAFETY: `src` has as many bytes as `dst`, in whole words.
         unsafe { load_words(src, dst) };
@@ -77,9 +89,16 @@ pub fn copy_from_words(src: &[real::AtomicU64], dst: &mut [u8]) {
     }
 }
 
+/// # Safety
+/// `src` has `count` words, and `dst` eight bytes for each.
 #[cold]
-fn copy_from_all_words(src: &[real::AtomicU64], dst: &mut [u8]) {
-    copy_from_words(src, dst.get_mut(..size_of_val(src)).unwrap_or_default());
+#[allow(unsafe_code)]
+unsafe extern "C" fn copy_from_all_words(src: *const real::AtomicU64, count: usize, dst: *mut u8) {
+    // SAFETY: the caller vouches for them.
+    let src = unsafe { slice::from_raw_parts(src, count) };
+    // SAFETY: as above; they are the caller's `&mut`.
+    let dst = unsafe { slice::from_raw_parts_mut(dst, size_of_val(src)) };
+    copy_from_words(src, dst);
 }
 
 /// Copies `src` over the words from `dst`'s start. The rest of the last word becomes zero.

@@ -25,7 +25,7 @@ pub fn each_line_to_prefetch(size: usize, mut prefetch: impl FnMut(usize)) {
 }
 
 /// Has the processor fetch the line of `word` to write it: a hint, by which no thread sees anything change. It is
-/// `prefetchw`, which every processor of this architecture takes at least for nothing; elsewhere it is nothing.
+/// `prefetchw`, which all but the very first processors of this architecture know, or pass over; elsewhere it is nothing.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub fn prefetch_to_write(word: &AtomicU64) {

@@ -78,10 +78,6 @@ impl RingWrite for Blind {
     fn copy_from(&self, offset: usize, src: &[u8]) {
         self.0.copy_from(offset, src);
     }
-
-    fn prefetch(&self, offset: usize) {
-        self.0.prefetch(offset);
-    }
 }
 
 /// Writes `value` into a claim and commits it.

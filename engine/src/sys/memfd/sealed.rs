@@ -18,7 +18,7 @@ use super::WRITE_SEALS;
 use super::create::{CreateError, NOT_ENFORCED, create_failed, open_for, put_seals, reserve};
 use crate::sys::map::{ReadWriteMap, is_writable_map_refused};
 
-/// How long memory is waited for that is in use where it should not be; the last try may take the kernel's 150 ms longer.
+/// How long memory is waited for that is in use; the last try may take the kernel's 150 ms longer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long between two tries. For a page the kernel has waited before it refuses; for a map it has not.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -60,9 +60,14 @@ impl Unsealed {
         Ok(Self { fd, len })
     }
 
-    /// Fixes size and content. That cannot be while anybody has a map that can be written, or while anybody in the kernel
-    /// uses a page; so it waits for a while until nobody does.
+    /// Fixes size and content. It fails with [`CreateError::InUse`] while anybody has a map that can be written, and, when
+    /// the kernel has waited 150 ms for it, while anybody in there uses a page.
     pub(crate) fn seal(self) -> Result<OwnedFd, CreateError> {
+        self.seal_while(|| false)
+    }
+
+    /// As [`seal`](Self::seal), for content that cannot be made again: it waits for a while until nobody uses it.
+    pub(crate) fn seal_patiently(self) -> Result<OwnedFd, CreateError> {
         let deadline = Instant::now() + PATIENCE;
         self.seal_while(|| {
             thread::sleep(PAUSE);
@@ -101,7 +106,7 @@ pub(super) fn check_enforcement() -> Result<(), CreateError> {
     /// Whether they were found to. Nothing else hangs on it, so relaxed will do; two threads may both find out.
     static ENFORCED: AtomicBool = AtomicBool::new(false);
     if !ENFORCED.load(Ordering::Relaxed) {
-        try_to_change(Unsealed::filled("memit-probe", &[0])?.seal()?.as_fd())?;
+        try_to_change(Unsealed::filled("memit-probe", &[0])?.seal_patiently()?.as_fd())?;
         ENFORCED.store(true, Ordering::Relaxed);
     }
     Ok(())
@@ -208,7 +213,7 @@ mod tests {
     fn memory_that_stays_mapped_for_writing_is_an_error_in_the_end() {
         let (memory, map) = Unsealed::mapped("memit-test", LEN).unwrap();
         let begun = Instant::now();
-        let error = memory.seal().unwrap_err();
+        let error = memory.seal_patiently().unwrap_err();
         assert!(begun.elapsed() >= PATIENCE);
         assert!(matches!(error, CreateError::InUse { .. }), "{error}");
         drop(map);
