@@ -117,7 +117,8 @@ impl<Side> Builder<Side> {
 
     /// Decides on each peer, in place of the rule that it must run as our own user.
     ///
-    /// In a main it runs on the library's thread and delays other handshakes while it does. A panic in it is a refusal.
+    /// In a main it runs on the library's thread, which std takes for one without a name, and delays other handshakes while
+    /// it does. A panic in it is a refusal.
     #[must_use]
     pub fn authorize(self, decide: impl Fn(&Credentials) -> bool + Send + Sync + 'static) -> Self {
         self.with(|config| config.authorize = Some(Arc::new(decide)))
