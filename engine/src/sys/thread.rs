@@ -79,9 +79,11 @@ where
     // Only for who looks at the process from outside.
     let _ = rustix::thread::set_name(name);
     // The program's panic hook has reported it.
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-        // What a panic carries may panic when it is dropped, too.
-        mem::forget(panic);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(work))
+        // What it carries may panic when it is dropped, too.
+        && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic)))
+    {
+        mem::forget(again);
     }
     ptr::null_mut()
 }
