@@ -51,7 +51,10 @@ impl Endpoint {
     }
 
     pub(crate) fn run(&self) -> Result<(), RunError> {
-        let mut turn = self.turn()?;
+        let mut turn = match self.turn() {
+            Err(RunError::ShutDown) => return Ok(()),
+            turn => turn?,
+        };
         loop {
             if turn.step() > 0 {
                 continue;
@@ -118,9 +121,10 @@ impl Endpoint {
 
     fn turn(&self) -> Result<Turn<'_>, RunError> {
         let registry = self.emitter.ours().ok_or(RunError::Forked)?;
-        let dispatch = self.port().dispatch()?;
+        let busy = |busy| if self.port().is_shut_down() { RunError::ShutDown } else { RunError::Busy(busy) };
+        let dispatch = self.port().dispatch().map_err(busy)?;
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = registry.take().ok_or(memit_engine::Busy)?;
+        let table = registry.take().ok_or(memit_engine::Busy).map_err(busy)?;
         Ok(Turn { held: Some((table, peers)), dispatch, endpoint: self })
     }
 }

@@ -338,6 +338,28 @@ fn shutdown_ends_run_and_drops_the_listeners_and_later_dispatching_says_so() {
 }
 
 #[test]
+fn who_dispatches_beside_a_shutdown_is_told_of_it() {
+    within_deadline(|| {
+        let rig = Rig::new();
+        let ((inside, is_inside), (leave, leaves)) = (mpsc::channel(), mpsc::channel::<()>());
+        rig.main.on(NOTE, move |_, _| {
+            inside.send(()).unwrap();
+            leaves.recv_timeout(PATIENCE).unwrap();
+        });
+        let main = rig.main.clone();
+        let running = thread::spawn(move || main.run());
+        rig.renderer().send(NOTE, "stay inside").unwrap();
+        is_inside.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(rig.main.poll(), Err(RunError::Busy(_))));
+        rig.main.shutdown();
+        assert_eq!(rig.main.poll().unwrap_err(), RunError::ShutDown);
+        assert_eq!(rig.main.run(), Ok(()));
+        leave.send(()).unwrap();
+        assert_eq!(running.join().unwrap(), Ok(()));
+    });
+}
+
+#[test]
 fn a_listener_may_shut_its_endpoint_down() {
     within_deadline(|| {
         let rig = Rig::new();

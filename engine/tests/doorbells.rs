@@ -11,7 +11,7 @@ use std::thread;
 use common::exchange::{Serve, call_often, count_at_peer, send_numbers};
 use common::payload::serve;
 use common::*;
-use memit_engine::{Config, Link, Port, WaitStrategy};
+use memit_engine::{Busy, Config, Link, Port, WaitStrategy};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Threads that send, and threads that call, on each link.
@@ -92,7 +92,12 @@ fn serve_when_readable(port: &Port) {
         let patience = Timespec::try_from(DEADLINE).unwrap();
         let ready = poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&patience)).unwrap();
         assert_eq!(ready, 1, "the descriptor is not readable, and not all has come");
-        port.dispatch().unwrap().poll(64, &mut served);
+        match port.dispatch() {
+            Ok(mut dispatch) => {
+                dispatch.poll(64, &mut served);
+            }
+            Err(Busy) => assert!(port.is_shut_down(), "nobody else dispatches"),
+        }
     }
 }
 

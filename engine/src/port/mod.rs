@@ -131,7 +131,8 @@ impl Port {
     /// Becomes the one that dispatches. In a forked child there is nothing to dispatch, as after a shutdown.
     ///
     /// # Errors
-    /// [`Busy`] while another thread dispatches, or this one does further up its stack.
+    /// [`Busy`] while another thread dispatches, or this one does further up its stack; and for a moment while another
+    /// thread shuts the port down.
     pub fn dispatch(&self) -> Result<Dispatch<'_>, Busy> {
         let core = &self.owner.core;
         let dispatcher = match core.dispatcher.try_lock() {
