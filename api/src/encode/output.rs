@@ -74,7 +74,8 @@ impl Output {
     ///
     /// # Safety
     ///
-    /// `target` begins at a multiple of [`ALIGN`] and is initialized, and nobody else reads or writes it for as long as this value lives.
+    /// `target` begins at a multiple of [`ALIGN`] and is initialized, and nobody else reads or writes it for as long as this
+    /// value lives.
     pub(super) unsafe fn lent(target: NonNull<[u8]>) -> Self {
         debug_assert!(target.cast::<u8>().addr().get().is_multiple_of(ALIGN));
         let room = target.len().min(MAX_ARCHIVE);
@@ -125,7 +126,7 @@ impl Output {
 
     #[inline(always)]
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        if bytes.len() > self.room - self.len && self.is_only_counted(bytes.len())? {
+        if !self.has_room(bytes.len())? {
             return Ok(());
         }
         let end = self.base.as_ptr().wrapping_add(self.len);
@@ -144,7 +145,7 @@ impl Output {
         let padding = self.len.wrapping_neg() % align_of::<T::Archived>();
         self.write(&[0; ALIGN][..padding])?;
         let size = size_of::<T::Archived>();
-        if size > self.room - self.len && self.is_only_counted(size)? {
+        if !self.has_room(size)? {
             return Ok(());
         }
         let root = self.base.as_ptr().wrapping_add(self.len).cast::<T::Archived>();
@@ -157,6 +158,12 @@ impl Output {
         value.resolve(resolver, place);
         self.len += size;
         Ok(())
+    }
+
+    /// Whether there is room for `additional` bytes, which is made, if need be; else they are counted.
+    #[inline(always)]
+    fn has_room(&mut self, additional: usize) -> Result<bool, EncodeError> {
+        Ok(additional <= self.room - self.len || !self.is_only_counted(additional)?)
     }
 
     /// Makes room for `additional` bytes, or counts them where there is to be none.
